@@ -1,0 +1,160 @@
+"""What a plugin author subclasses. Read this file top to bottom: the hooks stand in the order they are called.
+
+Every hook is optional and may be `def` or `async def`; both work in synchronous and in asynchronous hosts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from pluginhub.exceptions import HookError
+
+__all__ = ["HOOKS", "CompositePlugin", "Plugin", "Strategy", "hook_of", "job", "jobs_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P", bound="Plugin")
+
+Strategy = Literal["sequence", "parallel", "first", "merge"]
+"""How a composite's children run: one after the other, side by side (a list), first that succeeds, or side by side
+into a mapping under each child's key."""
+
+HOOKS = ("activate", "deactivate", "process", "stream", "intercept", "get_state", "restore_state", "health")
+
+
+class Plugin:
+    """One behaviour. An instance serves one registration of one tenant in one process, and many runs at once.
+
+    Hooks, in the order they are called; define the ones you need:
+
+    `activate(context)`
+        Once, before the first run. Open resources here. May call `context.middleware.use(f, scope=…)` and
+        `context.jobs.process(name, f)`. If it raises, the registration is not ready and `deactivate` is not called.
+    `restore_state(state)`
+        After `activate`, when an older instance of this registration handed its state over: what `get_state` returned.
+    `process(value, context)`
+        Each run: takes a value, returns the result. Raise `Refuse`, `RetryLater` or `Fatal` to choose what happens
+        next; return or raise `Stop(value)` to end the chain.
+    `stream(params, context)`
+        A generator, sync or async; it is pulled as the client asks. Yield plain data, or `Item(data, cursor=…)`,
+        and start after `context.cursor` when that is not `None`.
+    `intercept(request, call_next)`
+        For interceptors: around an HTTP request, a call, a job or a stream.
+    `health()`
+        Raise, or return false, when this instance cannot serve.
+    `get_state()`
+        Before the instance is replaced: plain JSON for its successor.
+    `deactivate(context)`
+        Once, after the last run. Must bear being called after a partial activation.
+
+    Optional pydantic models, as nested classes: `Config` (the admin's form), `Input` and `Output` (checked around
+    `process`), `Params` (checked before `stream`).
+    """
+
+    Config: ClassVar[type[BaseModel] | None] = None
+    Input: ClassVar[type[BaseModel] | None] = None
+    Output: ClassVar[type[BaseModel] | None] = None
+    Params: ClassVar[type[BaseModel] | None] = None
+
+    config_version: ClassVar[int] = 1
+    state_version: ClassVar[int] = 1
+
+    def __init__(self, config: Any = None) -> None:
+        """Keep the configuration; override to name the services you need, by type."""
+        self.config = config if config is not None or self.Config is None else self.Config()
+
+    @classmethod
+    def migrate_config(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:
+        """Turn configuration stored by an older `config_version` into today's shape. Pure; called before validation."""
+        return data
+
+
+class CompositePlugin(Plugin):
+    """A parent with sub-plugins, activated parent first, then children in order, and torn down in reverse.
+
+    Without a `process` of its own it runs its children by `strategy`. With one, call a child by
+    `context.call(child, value)` or `await context.acall(child, value)`.
+    """
+
+    strategy: ClassVar[Strategy] = "sequence"
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+
+    @property
+    def children(self) -> tuple[Plugin, ...]:
+        """The sub-plugins, in order."""
+        return tuple(member for _, member, _ in self._members)
+
+    @property
+    def members(self) -> tuple[tuple[str, Plugin, bool], ...]:
+        """Each sub-plugin as `(key, plugin, required)`, in order."""
+        return tuple(self._members)
+
+    def add_plugin(self, plugin: P, *, key: str | None = None, required: bool = True) -> P:
+        """Append a sub-plugin and return it. `key` names it in merged results and error places (its class name if absent).
+
+        An optional one (`required=False`) that fails is left out of the result instead of failing the parent.
+        """
+        if not isinstance(plugin, Plugin):
+            raise HookError(
+                f"{plugin!r} cannot be a sub-plugin of {type(self).__name__}: it is no Plugin instance.",
+                hint="Pass an instance of a Plugin subclass.",
+            )
+        if plugin is self or (isinstance(plugin, CompositePlugin) and self in plugin.walk()):
+            raise HookError(f"{type(plugin).__name__} cannot contain itself.", hint="A composition is a tree.")
+        key = key or type(plugin).__name__
+        if any(key == taken for taken, _, _ in self._members):
+            raise HookError(
+                f"{type(self).__name__} already has a sub-plugin with the key {key!r}.", hint="Pass another key=…."
+            )
+        self._members.append((key, plugin, required))
+        return plugin
+
+    def walk(self) -> Iterator[Plugin]:
+        """Yield this plugin and all below it, in activation order."""
+        yield self
+        for child in self.children:
+            yield from child.walk() if isinstance(child, CompositePlugin) else (child,)
+
+    @property
+    def _members(self) -> list[tuple[str, Plugin, bool]]:
+        # Not set in __init__: an author's constructor need not call ours.
+        return self.__dict__.setdefault("_pluginhub_members", [])
+
+
+def job(name: str) -> Callable[[F], F]:
+    """Mark a method `(self, data, context)` as the handler of jobs named `<registration>.<name>`."""
+    if not isinstance(name, str) or not name or "." in name:
+        raise HookError(
+            f"@job needs a name without dots, not {name!r}.", hint='Write @job("import") above the method.'
+        )
+
+    def keep(method: F) -> F:
+        method.__pluginhub_job__ = name  # type: ignore[attr-defined]
+        return method
+
+    return keep
+
+
+def jobs_of(plugin: Plugin | type[Plugin]) -> dict[str, str]:
+    """Return the `@job` handlers of a plugin as `{job name: method name}`."""
+    owner = plugin if isinstance(plugin, type) else type(plugin)
+    return {
+        member.__pluginhub_job__: name
+        for name, member in inspect.getmembers(owner, callable)
+        if hasattr(member, "__pluginhub_job__")
+    }
+
+
+def hook_of(plugin: Plugin, name: str) -> Callable[..., Any] | None:
+    """Return the bound hook `name` of a plugin, or `None` where its author did not define it."""
+    hook = getattr(plugin, name, None)
+    if hook is not None and not callable(hook):
+        raise HookError(f"{type(plugin).__name__}.{name} is a hook's name and must be a method, not {hook!r}.")
+    return hook
+
+

@@ -1,0 +1,74 @@
+"""The plain values that every layer passes along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+__all__ = ["ANONYMOUS", "HOST", "PUBLIC", "Caller", "Edge", "Item", "Json", "Place", "Scope", "Tenant"]
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+Edge: TypeAlias = Literal["host", "http", "websocket", "job", "command", "admin", "public"]
+"""Where a call came in. `host` is the product's own Python code."""
+
+Scope: TypeAlias = Literal["request", "call", "job", "stream"]
+"""What an interceptor wraps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One customer, as a value. Lives as long as anyone holds it; says nothing about any connection."""
+
+    schema: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.schema
+
+
+PUBLIC = Tenant("public", "public")
+"""The schema that spans tenants; what `pluginhub.fleet` keeps lives here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and by which edge.
+
+    `permissions` holds full names such as `pluginhub.run_target`; a trusted caller (the host's own code,
+    a superuser) may do everything.
+    """
+
+    name: str
+    edge: Edge
+    user_id: str | None = None
+    permissions: frozenset[str] = field(default_factory=frozenset)
+    trusted: bool = False
+
+    def may(self, permission: str) -> bool:
+        return self.trusted or permission in self.permissions
+
+
+HOST = Caller("host", "host", trusted=True)
+ANONYMOUS = Caller("anonymous", "public")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a stream, with the cursor from which a client may resume after it."""
+
+    data: Any
+    cursor: Any = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a chain or composition something happened, innermost last."""
+
+    steps: tuple[str, ...] = ()
+    registration: str | None = None
+    plugin: str | None = None
+
+    def __str__(self) -> str:
+        inner = [f"plugin {self.plugin!r}"] if self.plugin else []
+        return " › ".join([*self.steps, *inner])
