@@ -229,11 +229,16 @@ class PublishRefused(PluginHubError):
 
 
 def mark(
-    error: BaseException, *, step: str | None = None, registration: str | None = None, plugin: str | None = None
+    error: BaseException,
+    *,
+    chain: str | None = None,
+    step: str = "",
+    registration: str | None = None,
+    plugin: str | None = None,
 ) -> None:
     """Note on a travelling error where it passed: a step goes before the steps noted further in."""
     before = place_of(error)
-    steps = (step, *before.steps) if step else before.steps
+    steps = before.steps if chain is None else ((chain, step), *before.steps)
     place = Place(steps, before.registration or registration, before.plugin or plugin)
     try:
         setattr(error, _PLACE, place)
@@ -242,26 +247,33 @@ def mark(
 
 
 def place_of(error: BaseException) -> Place:
-    return getattr(error, _PLACE, Place())
+    """Return where an error passed, as `mark` noted it."""
+    place = getattr(error, _PLACE, None)
+    return place if isinstance(place, Place) else Place()
 
 
 def problem_of(error: BaseException) -> dict[str, Any]:
-    """Render any error as problem members, never with a traceback or the text of an unforeseen error."""
+    """Render any error as problem members, never with a traceback or the text of an unforeseen error.
+
+    `chain` and `step` are the innermost ones; `path` lists all, outermost first.
+    """
     place = place_of(error)
-    if isinstance(error, PluginHubError):
-        members = error.problem()
-    else:
-        where = f" at {place}" if place.steps or place.plugin else ""
-        members = {
-            "type": "about:blank",
-            "title": "A plugin failed" if place.plugin else "Internal error",
-            "status": 500,
-            "detail": f"{type(error).__name__}{where}.",
-        }
+    members = error.problem() if isinstance(error, PluginHubError) else _unforeseen(error, place)
     if place.steps:
-        members["steps"] = list(place.steps)
+        members["chain"], members["step"] = place.steps[-1]
+        members["path"] = [f"{chain} › {step}" for chain, step in place.steps]
     if place.registration:
         members["registration"] = place.registration
     if place.plugin:
         members["plugin"] = place.plugin
     return members
+
+
+def _unforeseen(error: BaseException, place: Place) -> dict[str, Any]:
+    where = f" at {place}" if place.steps or place.plugin else ""
+    return {
+        "type": "about:blank",
+        "title": "A plugin failed" if place.plugin else "Internal error",
+        "status": 500,
+        "detail": f"{type(error).__name__}{where}.",
+    }

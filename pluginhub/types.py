@@ -63,12 +63,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a chain or composition something happened, innermost last."""
+    """Where something happened: the steps on the way in, outermost first, each as `(chain or composition, step)`."""
 
-    steps: tuple[str, ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
     registration: str | None = None
     plugin: str | None = None
 
     def __str__(self) -> str:
+        path = [f"{chain!r} step {step!r}" for chain, step in self.steps]
         inner = [f"plugin {self.plugin!r}"] if self.plugin else []
-        return " › ".join([*self.steps, *inner])
+        return " › ".join([*path, *inner])

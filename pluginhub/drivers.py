@@ -1,0 +1,427 @@
+"""How one body of code runs in synchronous and in asynchronous hosts.
+
+The engine is written as coroutines that await nothing but what a driver does for them. `drive` runs such a coroutine
+without an event loop: under the synchronous driver it never suspends. Under the asynchronous driver it runs on a loop,
+and synchronous work moves into a thread.
+
+A node has a colour: that of its outermost code. Work crosses colours only here:
+
+- a thread that needs asynchronous code waits for the loop, and meanwhile does whatever synchronous work that code
+  asks for (`Home`), so that the caller's thread, connection and transaction serve the whole run;
+- a loop that needs synchronous code uses the home of its run, or else a bounded pool of threads.
+
+Asynchronous plugins see one loop per process: the server's when it was adopted, else that of a background thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar, copy_context
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from pluginhub.context import Run
+from pluginhub.exceptions import DeadlineExceeded, HookError, mark, place_of
+
+__all__ = [
+    "SYNC",
+    "AsyncDriver",
+    "Colour",
+    "Driver",
+    "Node",
+    "SyncDriver",
+    "adopt",
+    "arun",
+    "colour_of",
+    "drive",
+    "in_thread",
+    "on_loop",
+    "process_loop",
+    "run",
+]
+
+T = TypeVar("T")
+
+POOL_THREADS = 32
+
+around_thread: Callable[[], AbstractContextManager[Any]] = nullcontext
+"""Entered around each piece of work in a pool thread. The tenancy sets it: the tenant's connection, then a reset."""
+
+
+class Colour(Enum):
+    SYNC = "sync"
+    ASYNC = "async"
+    MIXED = "mixed"
+    """Engine code around parts of both colours: either driver runs it."""
+
+
+class Node:
+    """A piece of a linked pipeline: takes a value, gives a result. Immutable, and shared by all runs."""
+
+    __slots__ = ("call", "colour")
+
+    colour: Colour
+    call: Callable[[Any, Run], Any]
+    """The direct way through a synchronous node."""
+
+    def __init__(self, colour: Colour) -> None:
+        self.colour = colour
+        if colour is Colour.SYNC:
+            self.call = self._drive
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        raise NotImplementedError
+
+    def _drive(self, value: Any, run: Run) -> Any:
+        return drive(self.run(value, run, SYNC))
+
+
+class Driver(Protocol):
+    """What engine code may await."""
+
+    async def run(self, node: Node, value: Any, run: Run) -> Any:
+        """Run a node in its own colour."""
+
+    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+        """Run nodes side by side; return each one's result or error, in order."""
+
+    def attempts(self, retries: Any) -> AsyncIterator[Any]:
+        """Iterate over the attempts of a stamina retry context, sleeping between them in this driver's colour."""
+
+    async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
+        """Run a node for at most `seconds`; synchronous code is judged after it returned."""
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run an engine coroutine to its end without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise HookError("Engine code waited for something its driver did not supply.", hint="Await the driver only.")
+
+
+class SyncDriver:
+    """Runs pipelines in the calling thread."""
+
+    __slots__ = ()
+
+    async def run(self, node: Node, value: Any, run: Run) -> Any:
+        if node.colour is Colour.SYNC:
+            return node.call(value, run)
+        if node.colour is Colour.ASYNC:
+            return on_loop(lambda home: _within(run, AsyncDriver(home).run(node, value, run)))
+        return await node.run(value, run, self)
+
+    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+        futures = [_submit(node, value, run) for node, value in zip(nodes, values, strict=True)]
+        return [
+            _settled(future, node, value, run) for future, node, value in zip(futures, nodes, values, strict=True)
+        ]
+
+    async def attempts(self, retries: Any) -> AsyncIterator[Any]:
+        for attempt in retries:
+            yield attempt
+
+    async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
+        started = time.monotonic()
+        if node.colour is not Colour.SYNC:
+            return on_loop(lambda home: AsyncDriver(home).limited(node, value, run, seconds))
+        result = node.call(value, run)
+        if time.monotonic() - started > seconds:
+            raise _too_long(seconds)
+        return result
+
+
+SYNC = SyncDriver()
+
+
+class AsyncDriver:
+    """Runs pipelines on the running loop; synchronous parts go to `home`, the thread that waits, or to the pool."""
+
+    __slots__ = ("home",)
+
+    def __init__(self, home: Home | None = None) -> None:
+        self.home = home
+
+    async def run(self, node: Node, value: Any, run: Run) -> Any:
+        if node.colour is not Colour.SYNC:
+            return await node.run(value, run, self)
+        if self.home is not None:
+            return await self.home.run(node.call, value, run)
+        return await in_thread(node.call, value, run)
+
+    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+        apart = AsyncDriver()
+        pairs = zip(nodes, values, strict=True)
+        return list(await asyncio.gather(*(_outcome(apart.run(node, value, run)) for node, value in pairs)))
+
+    def attempts(self, retries: Any) -> AsyncIterator[Any]:
+        return aiter(retries)
+
+    async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
+        if node.colour is Colour.SYNC:
+            return await AsyncDriver.run(self, _Limited(node, seconds), value, run)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self.run(node, value, run)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _too_long(seconds, error) from error
+
+
+class _Limited(Node):
+    __slots__ = ("inner", "seconds")
+
+    def __init__(self, inner: Node, seconds: float) -> None:
+        super().__init__(Colour.SYNC)
+        self.inner = inner
+        self.seconds = seconds
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        return await SYNC.limited(self.inner, value, run, self.seconds)
+
+
+def run(node: Node, value: Any, run: Run) -> Any:
+    """Run a linked pipeline from synchronous code."""
+    return node.call(value, run) if node.colour is Colour.SYNC else drive(SYNC.run(node, value, run))
+
+
+async def arun(node: Node, value: Any, run: Run, *, anywhere: bool = False) -> Any:
+    """Run a linked pipeline from asynchronous code.
+
+    Asynchronous plugins run on the process's one loop, unless `anywhere` says that the running loop will do.
+    """
+    here = asyncio.get_running_loop()
+    if node.colour is Colour.SYNC:
+        return await in_thread(node.call, value, run)
+    work = _within(run, AsyncDriver().run(node, value, run))
+    if anywhere:
+        token = _loop.set(here)
+        try:
+            return await work
+        finally:
+            _loop.reset(token)
+    there = process_loop()
+    if here is there:
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, there))
+
+
+async def in_thread(f: Callable[..., T], *args: Any) -> T:
+    """Run `f` in the bounded pool, with this task's context variables and its tenant's connection."""
+    context = copy_context()
+    future = asyncio.get_running_loop().run_in_executor(_process.pool(), context.run, _capture, _around, f, *args)
+    return _release(await future)
+
+
+def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on the process's loop from a thread, which does its synchronous work while it waits."""
+    loop = _loop.get(None) or process_loop()
+    if _running() is loop:
+        raise HookError(
+            "Synchronous code on the event loop's thread called asynchronous plugin code.",
+            hint="Use the asynchronous twin there: arun, aexecute, acall.",
+        )
+    home = Home()
+    future = asyncio.run_coroutine_threadsafe(_captured(make(home)), loop)
+    future.add_done_callback(home.leave)
+    try:
+        home.serve()
+    except BaseException:
+        future.cancel()
+        raise
+    return _release(future.result())
+
+
+class Home:
+    """A thread that waits for a coroutine and does its synchronous work. Lives as long as that wait."""
+
+    __slots__ = ("_left", "_work")
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._left = False
+
+    def serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def leave(self, _: Future[Any]) -> None:
+        self._left = True
+        self._work.put(None)
+
+    async def run(self, f: Callable[..., T], *args: Any) -> T:
+        """From the loop: run `f` in the waiting thread. A task that outlived the wait gets a pool thread."""
+        if self._left:
+            return await in_thread(f, *args)
+        done: Future[tuple[Any, BaseException | None]] = Future()
+        context = copy_context()
+        self._work.put(lambda: done.set_result(context.run(_capture, f, *args)))
+        return _release(await asyncio.wrap_future(done))
+
+
+def colour_of(f: Callable[..., Any]) -> Colour:
+    """Return the colour of a function, bound method or callable object."""
+    code = f if inspect.isroutine(f) else getattr(f, "__call__", f)  # noqa: B004 - its colour, not whether it has one
+    is_async = inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
+    return Colour.ASYNC if is_async else Colour.SYNC
+
+
+def adopt(loop: asyncio.AbstractEventLoop) -> None:
+    """Make a server's running loop the process's, unless asynchronous plugins already live on another."""
+    _process.adopt(loop)
+
+
+def process_loop() -> asyncio.AbstractEventLoop:
+    return _process.loop()
+
+
+class _Process:
+    """The loop and the pool of this process; made on first need, and anew after a fork."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            with self._lock:
+                if self._loop is None or self._loop.is_closed():
+                    self._loop = _background_loop()
+                loop = self._loop
+        return loop
+
+    def pool(self) -> ThreadPoolExecutor:
+        pool = self._pool
+        if pool is None:
+            with self._lock:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(POOL_THREADS, "pluginhub", initializer=_enter_pool)
+                pool = self._pool
+        return pool
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.reset)
+
+_loop: ContextVar[asyncio.AbstractEventLoop] = ContextVar("pluginhub_loop")
+_place = threading.local()
+
+
+def _enter_pool() -> None:
+    _place.pooled = True
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="pluginhub-loop", daemon=True).start()
+    return loop
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _within(run: Run, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` until the run's deadline; the error names the innermost place that was cut short."""
+    remaining = run.remaining()
+    if remaining is None:
+        return await work
+    try:
+        async with asyncio.timeout(remaining) as limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _too_long(None, error) from error
+
+
+def _too_long(seconds: float | None, cut: BaseException | None = None) -> DeadlineExceeded:
+    what = "The run's deadline passed." if seconds is None else f"The time limit of {seconds:g} s passed."
+    error = DeadlineExceeded(what, hint="Allow more time, or make the step faster.")
+    place = place_of(cut.__cause__ or cut) if cut is not None else None
+    if place is not None:
+        for chain, step in reversed(place.steps):
+            mark(error, chain=chain, step=step)
+        mark(error, registration=place.registration, plugin=place.plugin)
+    return error
+
+
+def _around(f: Callable[..., T], *args: Any) -> T:
+    with around_thread():
+        return f(*args)
+
+
+def _capture(f: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
+    # As a value: a future refuses to carry StopIteration.
+    try:
+        return f(*args), None
+    except BaseException as error:
+        return None, error
+
+
+async def _captured(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return await work, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+    try:
+        return await work, None
+    except Exception as error:
+        return None, error
+
+
+def _release(outcome: tuple[Any, BaseException | None]) -> Any:
+    result, error = outcome
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del outcome, error
+
+
+def _submit(node: Node, value: Any, run: Run) -> Future[Any]:
+    if node.colour is Colour.SYNC:
+        return _process.pool().submit(copy_context().run, _around, node.call, value, run)
+    work = _within(run, AsyncDriver().run(node, value, run))
+    return asyncio.run_coroutine_threadsafe(work, _loop.get(None) or process_loop())
+
+
+def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any, Exception | None]:
+    """Wait for a member. A pool thread does what still waits itself: nested members cannot starve the pool."""
+    try:
+        if node.colour is Colour.SYNC and getattr(_place, "pooled", False) and future.cancel():
+            return node.call(value, run), None
+        return future.result(), None
+    except Exception as error:
+        return None, error
+
