@@ -1,0 +1,1 @@
+"""What some projects want and none need."""

@@ -1,0 +1,92 @@
+"""A user of the pair: one connection to the supervisor, which the kernel closes when this process ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pluginhub.contrib.embedded.places import EmbeddedError, Places, make_private, places
+
+__all__ = ["urls"]
+
+START_SECONDS = 60.0
+
+_held: dict[Path, socket.socket] = {}
+_lock = threading.Lock()
+
+
+def urls(base_dir: Path | str) -> tuple[str, str]:
+    """Return `(database_url, redis_url)` of the pair of the checkout at `base_dir`, once it is up.
+
+    It stays up at least as long as this process lives. A forked child holds nothing, and may call this again.
+    """
+    place = places(base_dir)
+    with _lock:
+        if place.base not in _held:
+            _held[place.base] = _join(place)
+    return place.addresses.database_url, place.addresses.redis_url
+
+
+def _join(place: Places) -> socket.socket:
+    """Connect to the supervisor, starting one as long as there is none."""
+    make_private(place.run)
+    place.home.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + START_SECONDS
+    supervisor: subprocess.Popen[bytes] | None = None
+    while time.monotonic() < until:
+        if (connection := _ask(place, until)) is not None:
+            return connection
+        if supervisor is None or supervisor.poll() is not None:
+            # Two may be started at once; the one without the lock ends by itself.
+            supervisor = _start_supervisor(place)
+        time.sleep(0.02)
+    raise EmbeddedError("The embedded servers did not come up.", hint=f"See {place.supervisor_log}.")
+
+
+def _ask(place: Places, until: float) -> socket.socket | None:
+    """Return a connection that the supervisor counts, or `None` where there is no supervisor, or one about to leave."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(max(0.1, until - time.monotonic()))
+    try:
+        connection.connect(str(place.supervisor_socket))
+        answer = connection.recv(65536).decode()
+    except OSError:
+        answer = ""
+    if answer == "ready\n":
+        return connection
+    connection.close()
+    if answer:
+        raise EmbeddedError(f"The embedded servers failed: {answer.strip()}", hint=f"See {place.home}/*.log.")
+    return None
+
+
+def _start_supervisor(place: Places) -> subprocess.Popen[bytes]:
+    source = str(Path(__file__).resolve().parents[3])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    with place.supervisor_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pluginhub.contrib.embedded.supervisor", str(place.base)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for the command, not for the servers that others may be using
+        )
+
+
+def _forget() -> None:
+    """In a forked child: let go, or the pair would outlive the process that asked for it."""
+    global _lock
+    _lock = threading.Lock()
+    for connection in _held.values():
+        connection.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,13 @@
+"""The public site: all tenants side by side, and the admin that creates them."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from tenants.admin import public_site
+from tenants.views import overview
+
+urlpatterns = [
+    path("admin/", public_site.urls),
+    path("", overview, name="overview"),
+]
