@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import signal
 import subprocess
