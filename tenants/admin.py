@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
@@ -25,20 +23,20 @@ class PublicSite(admin.AdminSite):
 public_site = PublicSite(name="admin")
 
 
-class DomainInline(admin.TabularInline[Domain, Tenant]):
+class DomainInline(admin.TabularInline):
     model = Domain
     extra = 0
     min_num = 1
 
 
 @admin.register(Tenant, site=public_site)
-class TenantAdmin(TenantAdminMixin, admin.ModelAdmin[Tenant]):
-    list_display: ClassVar = ["name", "schema_name", "created"]
-    inlines: ClassVar = [DomainInline]
+class TenantAdmin(TenantAdminMixin, admin.ModelAdmin):
+    list_display = ("name", "schema_name", "created")
+    inlines = (DomainInline,)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
         """A schema keeps its name: rows, cache keys and sealed secrets carry it."""
-        return ["schema_name"] if obj else []
+        return ("schema_name",) if obj else ()
 
 
 public_site.register(User, UserAdmin)

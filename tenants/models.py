@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.db import models
 from django_tenants.models import DomainMixin, TenantMixin
 
@@ -14,11 +12,11 @@ class Tenant(TenantMixin):
     name = models.CharField(max_length=100)
     created = models.DateTimeField(auto_now_add=True)
 
-    auto_create_schema: ClassVar[bool] = True
-    auto_drop_schema: ClassVar[bool] = False
+    auto_create_schema = True
+    auto_drop_schema = False
 
     class Meta:
-        ordering: ClassVar = ["schema_name"]
+        ordering = ("schema_name",)
 
     def __str__(self) -> str:
         return self.name
@@ -28,4 +26,4 @@ class Domain(DomainMixin):
     """One host name of a tenant, without a port."""
 
     class Meta:
-        ordering: ClassVar = ["domain"]
+        ordering = ("domain",)

