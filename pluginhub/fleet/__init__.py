@@ -1,0 +1,1 @@
+"""What spans tenants: an app of its own, in SHARED_APPS, with its rows in the public schema."""

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+__all__ = ["FleetConfig"]
+
+
+class FleetConfig(AppConfig):
+    name = "pluginhub.fleet"
+    label = "pluginhub_fleet"
+    verbose_name = "PluginHub fleet"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Fence every connection of this process, and put tenancy around the engine's pool threads."""
+        from pluginhub import tenancy
+
+        tenancy.install()
