@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+__all__ = ["PluginHubConfig"]
+
+
+class PluginHubConfig(AppConfig):
+    name = "pluginhub"
+    label = "pluginhub"
+    verbose_name = "PluginHub"
+    default_auto_field = "django.db.models.BigAutoField"
