@@ -34,7 +34,7 @@ class Step:
 
 
 class Chain:
-    """An ordered list of plugins, chains and steps, linked once. Lives as long as you keep it; runs any number of times."""
+    """An ordered list of plugins, chains and steps, linked once. Lives as long as you keep it; runs many times."""
 
     __slots__ = ("name", "node")
 
@@ -73,9 +73,7 @@ def _linked(target: Plugin | Chain | Step) -> tuple[str, Node]:
 def _a_target(target: Any) -> Plugin | Chain:
     if isinstance(target, Plugin | Chain):
         return target
-    raise HookError(
-        f"{target!r} cannot be a step of a chain.", hint="Pass Plugin instances, Chain or Step objects."
-    )
+    raise HookError(f"{target!r} cannot be a step of a chain.", hint="Pass Plugin instances, Chain or Step objects.")
 
 
 def _run(timeout: float | None) -> Run:

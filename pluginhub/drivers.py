@@ -39,6 +39,7 @@ __all__ = [
     "Node",
     "SyncDriver",
     "adopt",
+    "apart",
     "arun",
     "colour_of",
     "drive",
@@ -90,7 +91,9 @@ class Driver(Protocol):
     async def run(self, node: Node, value: Any, run: Run) -> Any:
         """Run a node in its own colour."""
 
-    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+    async def gather(
+        self, nodes: Sequence[Node], values: Sequence[Any], run: Run
+    ) -> list[tuple[Any, Exception | None]]:
         """Run nodes side by side; return each one's result or error, in order."""
 
     def attempts(self, retries: Any) -> AsyncIterator[Any]:
@@ -122,11 +125,11 @@ class SyncDriver:
             return on_loop(lambda home: _within(run, AsyncDriver(home).run(node, value, run)))
         return await node.run(value, run, self)
 
-    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+    async def gather(
+        self, nodes: Sequence[Node], values: Sequence[Any], run: Run
+    ) -> list[tuple[Any, Exception | None]]:
         futures = [_submit(node, value, run) for node, value in zip(nodes, values, strict=True)]
-        return [
-            _settled(future, node, value, run) for future, node, value in zip(futures, nodes, values, strict=True)
-        ]
+        return [_settled(future, node, value, run) for future, node, value in zip(futures, nodes, values, strict=True)]
 
     async def attempts(self, retries: Any) -> AsyncIterator[Any]:
         for attempt in retries:
@@ -160,7 +163,9 @@ class AsyncDriver:
             return await self.home.run(node.call, value, run)
         return await in_thread(node.call, value, run)
 
-    async def gather(self, nodes: Sequence[Node], values: Sequence[Any], run: Run) -> list[tuple[Any, Exception | None]]:
+    async def gather(
+        self, nodes: Sequence[Node], values: Sequence[Any], run: Run
+    ) -> list[tuple[Any, Exception | None]]:
         apart = AsyncDriver()
         pairs = zip(nodes, values, strict=True)
         return list(await asyncio.gather(*(_outcome(apart.run(node, value, run)) for node, value in pairs)))
@@ -223,6 +228,14 @@ async def in_thread(f: Callable[..., T], *args: Any) -> T:
     context = copy_context()
     future = asyncio.get_running_loop().run_in_executor(_process.pool(), context.run, _capture, _around, f, *args)
     return _release(await future)
+
+
+def apart(f: Callable[..., T], *args: Any) -> T:
+    """Run `f` in the pool and wait: outside the caller's connection and transaction. A pool thread does it itself."""
+    if getattr(_place, "pooled", False):
+        return f(*args)
+    future = _process.pool().submit(copy_context().run, _capture, _around, f, *args)
+    return _release(future.result())
 
 
 def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
@@ -424,4 +437,3 @@ def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any
         return future.result(), None
     except Exception as error:
         return None, error
-

@@ -15,11 +15,11 @@ from typing import Any
 from pluginhub import drivers
 from pluginhub.context import Run
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of, drive
-from pluginhub.exceptions import InterceptorError
+from pluginhub.exceptions import InterceptorError, Stop
 from pluginhub.pipelines import Call
 from pluginhub.types import Caller
 
-__all__ = ["Invocation", "compose", "intercept_of", "layered"]
+__all__ = ["Interceptor", "Invocation", "around_calls", "compose", "intercept_of", "layered"]
 
 Interceptor = Callable[..., Any]
 
@@ -86,6 +86,42 @@ def layered(interceptors: Sequence[Interceptor], core: Node) -> Node:
     for interceptor in reversed(interceptors):
         node = _Layer(interceptor, node)
     return node
+
+
+def around_calls(target: str, interceptors: Sequence[Interceptor], inner: Node) -> Node:
+    """Link interceptors of scope `call` or `job` around a target: each gets an `Invocation`, and returns a result."""
+    if not interceptors:
+        return inner
+    return _Invoking(target, layered(interceptors, _Unwrapped(inner)))
+
+
+class _Invoking(Node):
+    __slots__ = ("_layers", "_target")
+
+    def __init__(self, target: str, layers: Node) -> None:
+        super().__init__(layers.colour)
+        self._target = target
+        self._layers = layers
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        return await driver.run(self._layers, Invocation(self._target, value, run.caller, run.id), run)
+
+
+class _Unwrapped(Node):
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Node) -> None:
+        super().__init__(inner.colour)
+        self._inner = inner
+
+    async def run(self, request: Invocation, run: Run, driver: Driver) -> Any:
+        if not isinstance(request, Invocation):
+            raise InterceptorError(
+                f"An interceptor passed on {type(request).__name__} instead of the invocation it was given.",
+                hint="Pass on request, or request.replace(value=…).",
+            )
+        result = await driver.run(self._inner, request.value, run)
+        return result.value if type(result) is Stop else result
 
 
 class _Layer(Node):

@@ -133,7 +133,7 @@ def series(name: str, steps: Sequence[tuple[str, Node]]) -> Series:
 
 
 def checked(process: Callable[..., Any], plugin: Plugin) -> Callable[..., Any]:
-    """Wrap a hook so that values which do not fit the plugin's Input or Output raise; without models, return it as is."""
+    """Wrap a hook so that values which do not fit the plugin's Input or Output raise; without models it stays as is."""
     takes, gives = plugin.Input, plugin.Output
     if takes is None and gives is None:
         return process
@@ -165,7 +165,9 @@ def checked(process: Callable[..., Any], plugin: Plugin) -> Callable[..., Any]:
 
 def errors_of(error: ValidationError) -> dict[str, str]:
     """Return pydantic's errors by dotted field path."""
-    return {".".join(map(str, each["loc"])): each["msg"] for each in error.errors(include_url=False, include_input=False)}
+    return {
+        ".".join(map(str, each["loc"])): each["msg"] for each in error.errors(include_url=False, include_input=False)
+    }
 
 
 def _fit(model: type[BaseModel], value: Any, detail: str) -> BaseModel:

@@ -95,7 +95,7 @@ class CompositePlugin(Plugin):
         return tuple(self._members)
 
     def add_plugin(self, plugin: P, *, key: str | None = None, required: bool = True) -> P:
-        """Append a sub-plugin and return it. `key` names it in merged results and error places (its class name if absent).
+        """Append a sub-plugin and return it. `key` (or its class name) names it in results and error places.
 
         An optional one (`required=False`) that fails is left out of the result instead of failing the parent.
         """
@@ -129,9 +129,7 @@ class CompositePlugin(Plugin):
 def job(name: str) -> Callable[[F], F]:
     """Mark a method `(self, data, context)` as the handler of jobs named `<registration>.<name>`."""
     if not isinstance(name, str) or not name or "." in name:
-        raise HookError(
-            f"@job needs a name without dots, not {name!r}.", hint='Write @job("import") above the method.'
-        )
+        raise HookError(f"@job needs a name without dots, not {name!r}.", hint='Write @job("import") above the method.')
 
     def keep(method: F) -> F:
         method.__pluginhub_job__ = name  # type: ignore[attr-defined]
@@ -156,5 +154,3 @@ def hook_of(plugin: Plugin, name: str) -> Callable[..., Any] | None:
     if hook is not None and not callable(hook):
         raise HookError(f"{type(plugin).__name__}.{name} is a hook's name and must be a method, not {hook!r}.")
     return hook
-
-

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = ["ANONYMOUS", "HOST", "PUBLIC", "Caller", "Edge", "Item", "Json", "Place", "Scope", "Tenant"]
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 Edge: TypeAlias = Literal["host", "http", "websocket", "job", "command", "admin", "public"]
 """Where a call came in. `host` is the product's own Python code."""

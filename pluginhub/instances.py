@@ -1,0 +1,184 @@
+"""Live plugin instances of one tenant: built from registrations, activated once, carried from runtime to runtime."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from pluginhub import compositions, context, drivers, injection, loading, providers
+from pluginhub.caching import TenantCache
+from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
+from pluginhub.context import Context, Services
+from pluginhub.drivers import Colour, Node
+from pluginhub.encryption import unseal_config
+from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
+from pluginhub.jobs import TenantJobs
+from pluginhub.metrics import Metrics
+from pluginhub.pipelines import errors_of
+from pluginhub.plugins import CompositePlugin, Plugin
+from pluginhub.storage import TenantStorage
+from pluginhub.types import Tenant
+
+__all__ = ["Active", "Instances", "handlers_of"]
+
+log = logging.getLogger("pluginhub.instances")
+
+
+@dataclass(slots=True)
+class Active:
+    """A live plugin instance. Lives until no runtime holds it."""
+
+    plugin: Plugin
+    services: Services
+    key: tuple[Any, ...]
+    holders: int = 1
+
+    def deactivate(self) -> None:
+        try:
+            compositions.deactivate(self.plugin, self.services)
+        except Exception:
+            log.exception("%s of tenant %s did not go down cleanly", self.services.name, self.services.tenant)
+
+
+class Instances:
+    """The instances that one runtime uses. Lives as long as the runtime."""
+
+    def __init__(self, tenant: Tenant, configuration: Configuration, member: Callable[[str], Node]) -> None:
+        self.tenant = tenant
+        self.configuration = configuration
+        self._member = member
+        self._actives: dict[str, Active] = {}
+        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+
+    def get(self, name: str) -> Active:
+        """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
+        active = self._actives.get(name)
+        return active if active is not None else drivers.apart(self._activate_once, name)
+
+    def carry_over(self, older: Instances) -> None:
+        """Take over the older runtime's instances of registrations that did not change."""
+        for name, active in list(older._actives.items()):
+            if self._key(name) == active.key:
+                active.holders += 1
+                self._actives[name] = active
+
+    def end(self) -> None:
+        """Deactivate what no other runtime holds, last come first gone."""
+        actives = list(self._actives.values())
+        self._actives.clear()
+        for active in reversed(actives):
+            active.holders -= 1
+            if active.holders == 0:
+                active.deactivate()
+
+    def _activate_once(self, name: str) -> Active:
+        with self._locks[name]:
+            active = self._actives.get(name)
+            if active is None:
+                active = self._actives[name] = self._activate(name)
+            return active
+
+    def _activate(self, name: str) -> Active:
+        spec = self.configuration.spec(name)
+        if not isinstance(spec, RegistrationSpec | CompositionSpec) or not spec.plugin:
+            raise UnknownTarget(name, self.configuration.registrations, kind="registration")
+        cls = loading.load(spec.plugin)
+        services = self._services(spec)
+        try:
+            config = _configured(cls, spec, self.tenant)
+            plugin = injection.build(cls, config=config, services=_known(services), provide=providers.provide)
+            self._give_members(plugin, spec)
+            compositions.activate(plugin, services)
+        except PluginHubError:
+            raise
+        except Exception as error:
+            log.exception("%s of tenant %s could not be activated", name, self.tenant)
+            raise NotReady(
+                f"{name!r} could not be activated: {problem_of(error)['detail']}",
+                hint="The process's log has the traceback.",
+            ) from error
+        return Active(plugin, services, self._key(name))
+
+    def _give_members(self, plugin: Plugin, spec: RegistrationSpec | CompositionSpec) -> None:
+        if isinstance(spec, CompositionSpec) and isinstance(plugin, CompositePlugin):
+            for member in spec.members:
+                child = _Member(self._member(member.target))
+                plugin.add_plugin(child, key=member.key or member.target, required=member.required)
+
+    def _services(self, spec: RegistrationSpec | CompositionSpec) -> Services:
+        schema = self.tenant.schema
+        return Services(
+            name=spec.name,
+            plugin=spec.plugin,
+            tenant=self.tenant,
+            storage=TenantStorage(self.tenant, spec.name),
+            cache=TenantCache(self.tenant, spec.name),
+            jobs=TenantJobs(self.tenant, spec.name),
+            metrics=Metrics(spec.plugin, schema),
+            log=logging.getLogger(f"pluginhub.plugins.{spec.plugin}"),
+        )
+
+    def _key(self, name: str) -> tuple[Any, ...] | None:
+        """What an instance is made of: it serves on as long as this stays the same."""
+        if name not in self.configuration.names():
+            return None
+        spec = self.configuration.spec(name)
+        if isinstance(spec, RegistrationSpec) and spec.enabled:
+            return (spec.plugin, spec.config, spec.config_version)
+        return None  # a parent holds its members' nodes, which belong to one runtime
+
+
+class _Member(Plugin):
+    """A composition's member as its parent's code sees it: a target of the tenant. Its life is not the parent's."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+        if node.colour is Colour.SYNC:
+            self.process = lambda value, context: node.call(value, context._run)
+        else:
+            self.process = self._aprocess
+
+    async def _aprocess(self, value: Any, context: Context) -> Any:
+        return await drivers.arun(self.node, value, context._run)
+
+
+def handlers_of(active: Active) -> Mapping[str, Callable[..., Any]]:
+    """Return what a plugin passed to `context.jobs.process`, by name."""
+    return cast(TenantJobs, active.services.jobs).handlers
+
+
+def _known(services: Services) -> dict[Any, Any]:
+    return {
+        TenantStorage: services.storage,
+        context.Storage: services.storage,
+        TenantCache: services.cache,
+        context.Cache: services.cache,
+        TenantJobs: services.jobs,
+        context.Jobs: services.jobs,
+        Metrics: services.metrics,
+        Tenant: services.tenant,
+        logging.Logger: services.log,
+    }
+
+
+def _configured(cls: type[Plugin], spec: RegistrationSpec | CompositionSpec, tenant: Tenant) -> BaseModel | None:
+    if cls.Config is None:
+        return None
+    data = unseal_config(spec.config, tenant=tenant, registration=spec.name)
+    if spec.config_version != cls.config_version:
+        data = cls.migrate_config(data, spec.config_version)
+    try:
+        return cls.Config.model_validate(data)
+    except ValidationError as error:
+        raise NotReady(
+            f"The configuration of {spec.name!r} does not fit its plugin {spec.plugin!r}.",
+            hint="Open the registration, correct the fields named, and publish.",
+            errors=errors_of(error),
+        ) from error

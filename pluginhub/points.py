@@ -1,0 +1,161 @@
+"""The host's own places for plugins.
+
+```python
+TOTAL = Point("order.total", input=Order, output=Total)
+total = TOTAL.run(order, default=compute_total)
+```
+
+Without a tenant, without anything hung there, or where the tenant cannot be read, the host's default answers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from django.db import transaction
+from django.dispatch import Signal
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from pluginhub import execution, jobs, tenancy
+from pluginhub.exceptions import HookError, InvalidInput, NotReady
+from pluginhub.pipelines import errors_of
+from pluginhub.registry import registry
+from pluginhub.runtimes import Runtime
+from pluginhub.types import HOST, Caller
+
+__all__ = ["Point", "declared"]
+
+log = logging.getLogger("pluginhub.points")
+
+_declared: dict[str, Point] = {}
+
+
+def declared() -> Mapping[str, Point]:
+    """Return the points that the host's imported code declares, by name."""
+    return MappingProxyType(_declared)
+
+
+class Point:
+    """A named place where a tenant hangs targets. Declare it once, at a module's top; lives as long as the process.
+
+    Targets get and give plain JSON values: `input` and `output` (pydantic models or any type) say what the host
+    passes and gets. Several targets on one point run in order, each taking what the one before gave.
+    """
+
+    def __init__(self, name: str, *, input: Any = None, output: Any = None, title: str = "") -> None:  # noqa: A002
+        if name in _declared:
+            raise HookError(f"The point {name!r} is declared twice.", hint="Import the first one instead.")
+        self.name = name
+        self.title = title or name
+        self.input = input
+        self.output = output
+        self._input: TypeAdapter[Any] | None = None if input is None else TypeAdapter(input)
+        self._output: TypeAdapter[Any] | None = None if output is None else TypeAdapter(output)
+        _declared[name] = self
+
+    def __repr__(self) -> str:
+        return f"Point({self.name!r})"
+
+    def run(
+        self, value: Any, *, default: Callable[[Any], Any], caller: Caller = HOST, timeout: float | None = None
+    ) -> Any:
+        """Return what this tenant's targets make of `value`, else `default(value)`. Raises what the targets raise."""
+        runtime = self._runtime()
+        if runtime is None:
+            return default(value)
+        try:
+            node = runtime.point(self.name)
+            if node is None:
+                return default(value)
+            outcome = execution.run_node(runtime, node, self._taken(value), caller=caller, timeout=timeout)
+            return self._given(outcome.result)
+        finally:
+            runtime.release()
+
+    async def arun(
+        self, value: Any, *, default: Callable[[Any], Any], caller: Caller = HOST, timeout: float | None = None
+    ) -> Any:
+        """The asynchronous twin of `run`; `default` may be of either colour."""
+        runtime = await self._aruntime()
+        node = None
+        try:
+            if runtime is not None:
+                node = await runtime.apoint(self.name)
+            if runtime is None or node is None:
+                result = default(value)
+                return await result if hasattr(result, "__await__") else result
+            outcome = await execution.arun_node(runtime, node, self._taken(value), caller=caller, timeout=timeout)
+            return self._given(outcome.result)
+        finally:
+            if runtime is not None:
+                runtime.release()
+
+    def emit(self, data: Any, *, caller: Caller = HOST) -> list[str]:
+        """Enqueue a job for each target hung here, in the caller's transaction; return the jobs' ids."""
+        runtime = self._runtime()
+        if runtime is None:
+            return []
+        try:
+            spec = runtime.configuration.points[self.name]
+            taken = self._taken(data)
+            with transaction.atomic():
+                return [jobs.enqueue(target, taken, caller=caller) for target in spec.targets]
+        finally:
+            runtime.release()
+
+    def on(self, signal: Signal, *, sender: Any = None, data: Callable[[Any], Any]) -> None:
+        """Emit `data(instance)` whenever a Django signal is sent: `point.on(post_save, sender=Order, data=to_json)`."""
+
+        def receive(sender: Any, **named: Any) -> None:
+            if tenancy.current_or_none() is not None:
+                self.emit(data(named.get("instance", sender)))
+
+        signal.connect(receive, sender=sender, weak=False, dispatch_uid=f"pluginhub.point.{self.name}")
+
+    def _runtime(self) -> Runtime | None:
+        """Return the tenant's runtime, held, when something hangs here."""
+        tenant = tenancy.current_or_none()
+        if tenant is None:
+            return None
+        try:
+            return self._held(registry.acquire(tenant))
+        except NotReady as error:
+            log.warning("The point %s answers with the host's default: %s", self.name, error)
+            return None
+
+    async def _aruntime(self) -> Runtime | None:
+        tenant = tenancy.current_or_none()
+        if tenant is None:
+            return None
+        try:
+            return self._held(await registry.aacquire(tenant))
+        except NotReady as error:
+            log.warning("The point %s answers with the host's default: %s", self.name, error)
+            return None
+
+    def _held(self, runtime: Runtime) -> Runtime | None:
+        if runtime.has_point(self.name):
+            return runtime
+        runtime.release()
+        return None
+
+    def _taken(self, value: Any) -> Any:
+        if self._input is None:
+            return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        try:
+            return self._input.dump_python(self._input.validate_python(value), mode="json")
+        except ValidationError as error:
+            raise InvalidInput(f"The value does not fit the point {self.name!r}.", errors=errors_of(error)) from error
+
+    def _given(self, result: Any) -> Any:
+        if self._output is None:
+            return result
+        try:
+            return self._output.validate_python(result)
+        except ValidationError as error:
+            raise HookError(
+                f"What hangs on the point {self.name!r} gave a result that does not fit it.", errors=errors_of(error)
+            ) from error
