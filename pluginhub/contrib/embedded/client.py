@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from pluginhub.contrib.embedded.places import EmbeddedError, Places, make_private, places
+from pluginhub.contrib.embedded.places import EmbeddedError, Places, places
 
 __all__ = ["urls"]
 
@@ -34,16 +34,16 @@ def urls(base_dir: Path | str) -> tuple[str, str]:
 
 def _join(place: Places) -> socket.socket:
     """Connect to the supervisor, starting one as long as there is none."""
-    make_private(place.run)
     place.home.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + START_SECONDS
-    supervisor: subprocess.Popen[bytes] | None = None
-    while time.monotonic() < until:
+    next_start = 0.0
+    while (now := time.monotonic()) < until:
         if (connection := _ask(place, until)) is not None:
             return connection
-        if supervisor is None or supervisor.poll() is not None:
+        if now >= next_start:
             # Two may be started at once; the one without the lock ends by itself.
-            supervisor = _start_supervisor(place)
+            _start_supervisor(place)
+            next_start = now + 1.0
         time.sleep(0.02)
     raise EmbeddedError("The embedded servers did not come up.", hint=f"See {place.supervisor_log}.")
 
@@ -65,18 +65,19 @@ def _ask(place: Places, until: float) -> socket.socket | None:
     return None
 
 
-def _start_supervisor(place: Places) -> subprocess.Popen[bytes]:
+def _start_supervisor(place: Places) -> None:
+    """Start one that is no child of ours: nobody here waits for it. It leaves this session by itself."""
     source = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
     with place.supervisor_log.open("ab") as log:
-        return subprocess.Popen(
+        subprocess.run(
             [sys.executable, "-m", "pluginhub.contrib.embedded.supervisor", str(place.base)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the command, not for the servers that others may be using
+            check=True,
         )
 
 

@@ -46,7 +46,7 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        return self.run / "lock"
+        return self.home / "lock"
 
     @property
     def supervisor_log(self) -> Path:
@@ -83,7 +83,7 @@ def server_user() -> pwd.struct_passwd | None:
 
 def open_to_others(path: Path) -> bool:
     """Whether any user may reach `path`."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents) if folder.exists())
 
 
 def make_private(folder: Path) -> None:

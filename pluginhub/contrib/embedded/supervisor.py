@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from pluginhub.contrib.embedded.places import Places, places
+from pluginhub.contrib.embedded.places import Places, make_private, places
 from pluginhub.contrib.embedded.servers import Servers
 
 __all__ = ["main"]
@@ -25,12 +27,23 @@ GRACE_SECONDS = 1.0
 
 
 def main(base_dir: str) -> None:
+    """Return at once in the process that was started; go on in one of a session of its own.
+
+    Ctrl-C is for the command that started us, not for servers that others may be using.
+    """
+    if os.fork():
+        return
+    os.setsid()
     place = places(base_dir)
     with only_one(place) as mine:
         if mine:
             signal.signal(signal.SIGTERM, _leave)
-            with listening(place.supervisor_socket) as listener:
-                serve(place, listener)
+            make_private(place.run)
+            try:
+                with listening(place.supervisor_socket) as listener:
+                    serve(place, listener)
+            finally:
+                shutil.rmtree(place.run, ignore_errors=True)
 
 
 @contextlib.contextmanager
