@@ -17,7 +17,7 @@ import pydantic_core
 
 from pluginhub.exceptions import HookError, MalformedInput, TooLarge
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "check", "limit", "parse", "render"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "check", "check_strings", "limit", "parse", "render"]
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
@@ -44,7 +44,7 @@ def parse(raw: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH,
     except json.JSONDecodeError as error:
         raise MalformedInput(f"Not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     if "\\u" in text:  # only an escape can smuggle in a NUL or half a surrogate pair
-        _check_strings(value)
+        check_strings(value)
     return value
 
 
@@ -82,6 +82,17 @@ def render(value: Any) -> bytes:
             f"The result is not JSON: {_first_line(error)}",
             hint="Return plain values, pydantic models, dataclasses or dates.",
         ) from error
+
+
+def check_strings(value: Any) -> None:
+    """Raise `MalformedInput` where a string or key within a plain value cannot be stored or sent."""
+    for text in _strings(value):
+        if "\0" in text:
+            raise MalformedInput("A string contains NUL (\\u0000), which cannot be stored.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise MalformedInput("A string contains half a surrogate pair, which is no character.") from None
 
 
 def _measure(raw: bytes, *, max_depth: int, max_nodes: int) -> None:
@@ -131,16 +142,6 @@ def _float(digits: str) -> float:
 
 def _constant(name: str) -> NoReturn:
     raise MalformedInput(f"{name} is not JSON.")
-
-
-def _check_strings(value: Any) -> None:
-    for text in _strings(value):
-        if "\0" in text:
-            raise MalformedInput("A string contains NUL (\\u0000), which cannot be stored.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise MalformedInput("A string contains half a surrogate pair, which is no character.") from None
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,0 +1,82 @@
+"""What all calls have in common: their methods, tenant, caller, body, and errors of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.db.transaction import non_atomic_requests
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from pluginhub import tenancy
+from pluginhub.exceptions import NotFound
+from pluginhub.registry import registry
+from pluginhub.types import PUBLIC, Tenant
+from pluginhub.views import answers, bodies
+from pluginhub.views.callers import identify
+from pluginhub.views.calls import Call
+
+__all__ = ["ANY", "Handler", "endpoint"]
+
+ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+NAME_LENGTH = 200
+"""Of what is named in a URL: longer than any that exists."""
+
+Handler = Callable[..., Awaitable[HttpResponseBase]]
+
+
+def endpoint(*, public: bool = False, tickets: bool = False, **handlers: Handler) -> Callable[..., Any]:
+    """Return one URL's view from its handlers by method: `endpoint(GET=look, DELETE=cancel)`.
+
+    A handler is called as `await handler(call, **arguments of the URL)`; what it raises becomes a problem detail.
+    A `public` endpoint asks for no login; one with `tickets` also takes `?ticket=`.
+    """
+    if "GET" in handlers:
+        handlers.setdefault("HEAD", handlers["GET"])
+    allowed = tuple(method for method in ANY if method in handlers or method == "OPTIONS")
+
+    async def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
+        call = None
+        try:
+            handler = handlers.get(request.method or "")
+            if handler is None:
+                return _without(request, allowed)
+            call = Call(request, _tenant())
+            _check_lengths(arguments)
+            call.raw = bodies.raw_of(request)
+            if not public:
+                call.caller = await identify(call, tickets=tickets)
+            return await handler(call, **arguments)
+        except Exception as error:
+            return answers.problem(error, request, revision=_revision(call))
+
+    # The CSRF token is asked of sessions only, by `identify`. A view that is asynchronous cannot be atomic.
+    return csrf_exempt(non_atomic_requests(view))
+
+
+def _without(request: HttpRequest, allowed: tuple[str, ...]) -> HttpResponse:
+    if request.method == "OPTIONS":
+        return HttpResponse(status=204, headers={"Allow": ", ".join(allowed)})
+    raise answers.MethodNotAllowed(request.method, allowed)
+
+
+def _check_lengths(arguments: dict[str, str]) -> None:
+    for name, value in arguments.items():
+        if len(value) > NAME_LENGTH:
+            raise NotFound(f"No {name} has a name of {len(value):,} characters.")
+
+
+def _tenant() -> Tenant:
+    tenant = tenancy.current_or_none()
+    if tenant is None or tenant == PUBLIC:
+        raise NotFound("No tenant lives under this host.", hint="Use a tenant's own host name.")
+    return tenant
+
+
+def _revision(call: Call | None) -> int | None:
+    """Which revision an error came from: the handler's, else the one that runs here, if any does."""
+    if call is None or call.revision is not None:
+        return call and call.revision
+    return registry.running().get(call.tenant.schema)
