@@ -1,0 +1,212 @@
+"""Parents with sub-plugins: strategies, and how a tree comes up and goes down."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pluginhub import CompositePlugin, Context, Plugin
+from pluginhub.compositions import activate, deactivate
+from pluginhub.exceptions import HookError, place_of
+from tests.unit.engine import Execute, in_both_colours
+
+
+class Add(Plugin):
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    def process(self, value: int, context: Context) -> int:
+        return value + self.by
+
+
+class AsyncAdd(Add):
+    async def process(self, value: int, context: Context) -> int:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return value + self.by
+
+
+class Boom(Plugin):
+    def process(self, value: Any, context: Context) -> Any:
+        raise ValueError("boom")
+
+
+def parent(strategy: Any, *members: tuple[str, Plugin, bool]) -> CompositePlugin:
+    kind = type("Parent", (CompositePlugin,), {"strategy": strategy})
+    made: CompositePlugin = kind()
+    for key, plugin, required in members:
+        made.add_plugin(plugin, key=key, required=required)
+    return made
+
+
+TWO = (("one", Add(1), True), ("ten", AsyncAdd(10), True))
+
+
+@in_both_colours
+@pytest.mark.parametrize(
+    ("strategy", "result"),
+    [("sequence", 16), ("parallel", [6, 15]), ("first", 6), ("merge", {"one": 6, "ten": 15})],
+)
+def test_each_strategy(execute: Execute, strategy: str, result: Any) -> None:
+    assert execute([parent(strategy, *TWO)], 5) == result
+
+
+@in_both_colours
+def test_the_first_that_succeeds_answers(execute: Execute) -> None:
+    assert execute([parent("first", ("bad", Boom(), True), *TWO)], 5) == 6
+
+
+@in_both_colours
+def test_when_none_succeeds_the_last_error_is_raised_with_its_place(execute: Execute) -> None:
+    with pytest.raises(ValueError, match="boom") as caught:
+        execute([parent("first", ("bad", Boom(), True), ("worse", Boom(), True))], 5)
+    assert place_of(caught.value).steps[-1] == ("Parent", "worse")
+
+
+@in_both_colours
+@pytest.mark.parametrize(
+    ("strategy", "result"),
+    [("sequence", 16), ("parallel", [6, 15]), ("merge", {"one": 6, "ten": 15})],
+)
+def test_an_optional_member_that_fails_is_left_out(execute: Execute, strategy: str, result: Any) -> None:
+    assert execute([parent(strategy, ("bad", Boom(), False), *TWO)], 5) == result
+
+
+@in_both_colours
+@pytest.mark.parametrize("strategy", ["sequence", "parallel", "merge"])
+def test_a_required_member_that_fails_fails_the_composition(execute: Execute, strategy: str) -> None:
+    with pytest.raises(ValueError, match="boom") as caught:
+        execute([parent(strategy, *TWO, ("bad", Boom(), True))], 5)
+    assert ("Parent", "bad") in place_of(caught.value).steps
+
+
+@in_both_colours
+def test_members_side_by_side_get_their_own_copy(execute: Execute) -> None:
+    class Append(Plugin):
+        def process(self, value: list[int], context: Context) -> list[int]:
+            value.append(len(value))
+            return value
+
+    assert execute([parent("parallel", ("a", Append(), True), ("b", Append(), True))], [7]) == [[7, 1], [7, 1]]
+
+
+@in_both_colours
+def test_members_run_side_by_side(execute: Execute) -> None:
+    class Meet(Plugin):
+        """Returns only when its twin runs at the same time."""
+
+        gate = threading.Barrier(2)
+
+        def process(self, value: Any, context: Context) -> str:
+            self.gate.wait(timeout=10)
+            return threading.current_thread().name
+
+    names = execute([parent("parallel", ("a", Meet(), True), ("b", Meet(), True))], 0)
+    assert len(set(names)) == 2
+    assert threading.current_thread().name not in names
+
+
+@in_both_colours
+def test_nested_parallel_members_do_not_starve_the_pool(execute: Execute) -> None:
+    inner = parent("parallel", *((str(n), Add(n), True) for n in range(3)))
+    for _ in range(3):
+        inner = parent("parallel", *((str(n), inner_copy(inner), True) for n in range(4)))
+    started = time.monotonic()
+    execute([inner], 0)
+    assert time.monotonic() - started < 60
+
+
+def inner_copy(plugin: CompositePlugin) -> CompositePlugin:
+    return parent(plugin.strategy, *plugin.members)
+
+
+@in_both_colours
+def test_a_parent_with_code_of_its_own_calls_its_children(execute: Execute) -> None:
+    class Cheapest(CompositePlugin):
+        async def process(self, value: int, context: Context) -> int:
+            return min([await context.acall(child, value) for child in self.children])
+
+    cheapest = Cheapest()
+    cheapest.add_plugin(Add(5))
+    cheapest.add_plugin(AsyncAdd(3))
+    assert execute([cheapest], 1) == 4
+
+
+def test_sub_plugins_are_checked_when_added() -> None:
+    mother = CompositePlugin()
+    mother.add_plugin(Add(1))
+    with pytest.raises(HookError, match="no Plugin instance"):
+        mother.add_plugin(Add)  # type: ignore[type-var]
+    with pytest.raises(HookError, match="already has"):
+        mother.add_plugin(Add(2))
+    with pytest.raises(HookError, match="cannot contain itself"):
+        mother.add_plugin(mother)
+    child = CompositePlugin()
+    mother.add_plugin(child)
+    with pytest.raises(HookError, match="cannot contain itself"):
+        child.add_plugin(mother)
+
+
+def test_children_need_no_call_of_the_parents_constructor() -> None:
+    class Quiet(CompositePlugin):
+        def __init__(self) -> None:
+            self.add_plugin(Add(1))
+
+    assert len(Quiet().children) == 1
+
+
+class Recorder(CompositePlugin):
+    def __init__(self, name: str, log: list[str], *, fail: str = "") -> None:
+        self.name, self.log, self.fail = name, log, fail
+
+    def activate(self, context: Context) -> None:
+        self._note("up")
+
+    async def deactivate(self, context: Context) -> None:
+        self._note("down")
+
+    def _note(self, what: str) -> None:
+        self.log.append(f"{what} {self.name}")
+        if self.fail == what:
+            raise RuntimeError(f"{self.name} fails going {what}")
+
+
+def tree(log: list[str], **fail: str) -> Recorder:
+    root, left, leaf, right = (
+        Recorder(name, log, fail=fail.get(name, "")) for name in ("root", "left", "leaf", "right")
+    )
+    root.add_plugin(left, key="left")
+    left.add_plugin(leaf, key="leaf")
+    root.add_plugin(right, key="right")
+    return root
+
+
+def test_a_tree_comes_up_parent_first_and_goes_down_in_reverse() -> None:
+    log: list[str] = []
+    root = tree(log)
+    activate(root)
+    assert log == ["up root", "up left", "up leaf", "up right"]
+    log.clear()
+    deactivate(root)
+    assert log == ["down right", "down leaf", "down left", "down root"]
+
+
+def test_a_failing_activation_takes_down_what_came_up_in_reverse() -> None:
+    log: list[str] = []
+    with pytest.raises(RuntimeError, match="leaf fails going up") as caught:
+        activate(tree(log, leaf="up", left="down"))
+    assert log == ["up root", "up left", "up leaf", "down left", "down root"]
+    assert any("left fails going down" in note for note in caught.value.__notes__)
+
+
+def test_going_down_goes_on_past_failures_and_reports_them_together() -> None:
+    log: list[str] = []
+    root = tree(log, leaf="down", root="down")
+    activate(root)
+    with pytest.raises(ExceptionGroup) as caught:
+        deactivate(root)
+    assert [str(error) for error in caught.value.exceptions] == ["leaf fails going down", "root fails going down"]
+    assert log[-1] == "down root"
