@@ -1,0 +1,63 @@
+"""What the product does for all of its customers, and the two places where a customer may have it differently."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints
+from pydantic import Field as Bounded
+
+from pluginhub.points import Point
+
+__all__ = ["ETA", "QUOTE", "Estimate", "Line", "Quote", "Shipment", "default_estimate", "default_quote"]
+
+Code = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z]{3}$")]
+
+
+class Shipment(BaseModel):
+    """What a customer wants to send: IATA codes of two airports, and kilograms."""
+
+    origin: Code
+    destination: Code
+    weight_kg: float = Bounded(gt=0, le=100_000, allow_inf_nan=False)
+
+
+class Line(BaseModel):
+    text: str
+    amount: float
+
+
+class Quote(BaseModel):
+    """A price and the lines that make it up."""
+
+    price: float
+    currency: str
+    lines: list[Line] = []
+    distance_km: float | None = None
+
+
+class Estimate(BaseModel):
+    """How long it takes from door to door."""
+
+    hours: float
+
+
+QUOTE = Point("freight.quote", input=Shipment, output=Quote, title="Price of a shipment")
+ETA = Point("freight.eta", input=Shipment, output=Estimate, title="Hours from door to door")
+
+BOOKING_FEE = 25.0
+PER_KG = 4.2
+PROMISE_HOURS = 96.0
+
+
+def default_quote(shipment: Shipment) -> Quote:
+    """Price by weight alone: without plugins the product knows no airports, so it knows no distances."""
+    freight = round(shipment.weight_kg * PER_KG, 2)
+    lines = [Line(text="Booking fee", amount=BOOKING_FEE)]
+    lines.append(Line(text=f"{shipment.weight_kg:g} kg at {PER_KG:g} EUR, wherever it goes", amount=freight))
+    return Quote(price=round(BOOKING_FEE + freight, 2), currency="EUR", lines=lines)
+
+
+def default_estimate(shipment: Shipment) -> Estimate:
+    """Promise what holds for every route."""
+    return Estimate(hours=PROMISE_HOURS)
