@@ -9,15 +9,18 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from pluginhub.exceptions import DependencyError, HookError, NoTenant
 from pluginhub.metrics import Metrics
 from pluginhub.types import HOST, Caller, Json, Scope, Tenant
 
-__all__ = ["Cache", "Context", "Jobs", "Middleware", "Run", "Services", "Storage"]
+__all__ = ["Cache", "Context", "Jobs", "Middleware", "Pairs", "Run", "Services", "Storage"]
 
 T = TypeVar("T")
+
+Pairs: TypeAlias = list[tuple[str, Any]]
+"""Keys and values of a storage; a name of its own, since `list` is a method there."""
 
 
 class Storage(Protocol):
@@ -32,7 +35,7 @@ class Storage(Protocol):
     def delete(self, key: str) -> bool:
         """Return whether there was something to delete."""
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Any]]:
+    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs:
         """Return `(key, value)` pairs in key order: those that begin with `prefix` and come after `after`."""
 
     def increment(self, key: str, by: int = 1) -> int:
@@ -44,7 +47,7 @@ class Storage(Protocol):
     async def aget(self, key: str, default: Any = None) -> Any: ...
     async def aset(self, key: str, value: Json) -> None: ...
     async def adelete(self, key: str) -> bool: ...
-    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Any]]: ...
+    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs: ...
     async def aincrement(self, key: str, by: int = 1) -> int: ...
     async def acompare_and_set(self, key: str, old: Json, new: Json) -> bool: ...
 
@@ -169,15 +172,15 @@ class Context:
 
     @property
     def storage(self) -> Storage:
-        return self._need("storage")
+        return cast(Storage, self._need("storage"))
 
     @property
     def cache(self) -> Cache:
-        return self._need("cache")
+        return cast(Cache, self._need("cache"))
 
     @property
     def jobs(self) -> Jobs:
-        return self._need("jobs")
+        return cast(Jobs, self._need("jobs"))
 
     @property
     def metrics(self) -> Metrics:

@@ -26,7 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, copy_context
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from pluginhub.context import Run
 from pluginhub.exceptions import DeadlineExceeded, HookError, mark, place_of
@@ -227,7 +227,8 @@ async def in_thread(f: Callable[..., T], *args: Any) -> T:
     """Run `f` in the bounded pool, with this task's context variables and its tenant's connection."""
     context = copy_context()
     future = asyncio.get_running_loop().run_in_executor(_process.pool(), context.run, _capture, _around, f, *args)
-    return _release(await future)
+    outcome: tuple[T | None, BaseException | None] = await future
+    return _release(outcome)
 
 
 def apart(f: Callable[..., T], *args: Any) -> T:
@@ -235,12 +236,13 @@ def apart(f: Callable[..., T], *args: Any) -> T:
     if getattr(_place, "pooled", False):
         return f(*args)
     future = _process.pool().submit(copy_context().run, _capture, _around, f, *args)
-    return _release(future.result())
+    outcome: tuple[T | None, BaseException | None] = future.result()
+    return _release(outcome)
 
 
 def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the process's loop from a thread, which does its synchronous work while it waits."""
-    loop = _loop.get(None) or process_loop()
+    loop = _loop.get() or process_loop()
     if _running() is loop:
         raise HookError(
             "Synchronous code on the event loop's thread called asynchronous plugin code.",
@@ -278,7 +280,7 @@ class Home:
         """From the loop: run `f` in the waiting thread. A task that outlived the wait gets a pool thread."""
         if self._left:
             return await in_thread(f, *args)
-        done: Future[tuple[Any, BaseException | None]] = Future()
+        done: Future[tuple[T | None, BaseException | None]] = Future()
         context = copy_context()
         self._work.put(lambda: done.set_result(context.run(_capture, f, *args)))
         return _release(await asyncio.wrap_future(done))
@@ -337,7 +339,7 @@ class _Process:
 _process = _Process()
 os.register_at_fork(after_in_child=_process.reset)
 
-_loop: ContextVar[asyncio.AbstractEventLoop] = ContextVar("pluginhub_loop")
+_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("pluginhub_loop", default=None)
 _place = threading.local()
 
 
@@ -412,10 +414,10 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | 
         return None, error
 
 
-def _release(outcome: tuple[Any, BaseException | None]) -> Any:
+def _release(outcome: tuple[T | None, BaseException | None]) -> T:
     result, error = outcome
     if error is None:
-        return result
+        return cast(T, result)
     try:
         raise error
     finally:
@@ -426,7 +428,7 @@ def _submit(node: Node, value: Any, run: Run) -> Future[Any]:
     if node.colour is Colour.SYNC:
         return _process.pool().submit(copy_context().run, _around, node.call, value, run)
     work = _within(run, AsyncDriver().run(node, value, run))
-    return asyncio.run_coroutine_threadsafe(work, _loop.get(None) or process_loop())
+    return asyncio.run_coroutine_threadsafe(work, _loop.get() or process_loop())
 
 
 def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any, Exception | None]:

@@ -182,7 +182,9 @@ class RetryLater(PluginHubError):
     title = "Try again later"
 
     def __init__(self, detail: str = "The plugin asks to try again later.", *, delay: float | None = None) -> None:
-        super().__init__(detail, **({} if delay is None else {"retry_after": delay}))
+        super().__init__(detail)
+        if delay is not None:
+            self.extra["retry_after"] = delay
         self.delay = delay
 
 
@@ -192,7 +194,7 @@ class Fatal(PluginHubError):
     title = "A plugin gave up"
 
 
-class Stop(Exception):  # noqa: N818 - it is an outcome, not an error
+class Stop(Exception):
     """Return or raise in a step to end its chain at once, with `value` as the chain's result."""
 
     def __init__(self, value: Any = None) -> None:
@@ -223,7 +225,9 @@ class PublishRefused(PluginHubError):
 
     def __init__(self, problems: Sequence[tuple[str, str, str, str]]) -> None:
         self.problems = list(problems)
-        lines = [f"{kind} {name!r}{', ' + field if field else ''}: {message}" for kind, name, field, message in problems]
+        lines = [
+            f"{kind} {name!r}{', ' + field if field else ''}: {message}" for kind, name, field, message in problems
+        ]
         errors = {f"{kind}.{name}.{field}".strip("."): message for kind, name, field, message in problems}
         super().__init__("; ".join(lines), errors=errors)
 

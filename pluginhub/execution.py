@@ -7,20 +7,17 @@ All of this acts on the current tenant (`tenancy.current`).
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import compositions, drivers, streaming, tenancy
+from pluginhub import drivers, runs, streaming, tenancy
 from pluginhub.conf import settings
 from pluginhub.context import Run
 from pluginhub.drivers import Node
-from pluginhub.exceptions import Forbidden, HookError, NotReady, Unauthenticated
-from pluginhub.plugins import Plugin
 from pluginhub.registry import registry
+from pluginhub.runs import RUN, Report, require
 from pluginhub.runtimes import Runtime
-from pluginhub.types import HOST, Caller, Tenant
+from pluginhub.types import HOST, Caller
 
 __all__ = [
     "RUN",
@@ -36,11 +33,6 @@ __all__ = [
     "run_node",
     "stream",
 ]
-
-RUN = "pluginhub.run_target"
-"""The permission to run, enqueue and subscribe."""
-
-Report = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +64,10 @@ def perform(
     target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
 ) -> Outcome:
     """Run a target and tell which run and revision it was, and how long it took."""
-    runtime = registry.acquire(_allowed(caller))
+    runtime = registry.acquire(runs.allowed(caller))
     try:
         node = runtime.target(target).entry
-        return run_node(runtime, node, value, caller=caller, timeout=timeout, run_id=run_id)
+        return run_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
     finally:
         runtime.release()
 
@@ -84,10 +76,10 @@ async def aperform(
     target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
 ) -> Outcome:
     """The asynchronous twin of `perform`."""
-    runtime = await registry.aacquire(_allowed(caller))
+    runtime = await registry.aacquire(runs.allowed(caller))
     try:
         node = (await runtime.atarget(target)).entry
-        return await arun_node(runtime, node, value, caller=caller, timeout=timeout, run_id=run_id)
+        return await arun_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
     finally:
         runtime.release()
 
@@ -110,14 +102,14 @@ def handle(
     runtime = registry.acquire(tenant)
     try:
         node = runtime.handler(name)
-        return run_node(runtime, node, data, caller=caller, timeout=timeout, run_id=run_id, report=report)
+        return run_node(runtime, node, data, caller=caller, seconds=_seconds(timeout), run_id=run_id, report=report)
     finally:
         runtime.release()
 
 
 def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
     """Run a pipeline of a runtime that is held: in the caller's thread, behind the fence, before the deadline."""
-    one = _begin(runtime, **about)
+    one = runs.begin(runtime, **about)
     started = time.perf_counter()
     with tenancy.fenced():
         result = drivers.run(node, value, one)
@@ -126,7 +118,7 @@ def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
 
 async def arun_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
     """The asynchronous twin of `run_node`."""
-    one = _begin(runtime, **about)
+    one = runs.begin(runtime, **about)
     started = time.perf_counter()
     with tenancy.fenced():
         result = await drivers.arun(node, value, one)
@@ -141,23 +133,12 @@ def stream(name: str, params: Any = None, *, cursor: Any = None, caller: Caller 
     return streaming.Stream(name, params, cursor=cursor, caller=caller)
 
 
-def require(caller: Caller, permission: str) -> None:
-    """Raise unless the caller has a permission: `Unauthenticated` for strangers, else `Forbidden`."""
-    if caller.may(permission):
-        return
-    if caller.user_id is None and caller.edge != "host":
-        raise Unauthenticated(
-            "This needs a user.", hint="Log in, or send 'Authorization: Bearer …' with an access token."
-        )
-    raise Forbidden(f"{caller.name} lacks the permission {permission!r}.", hint="An administrator can grant it.")
-
-
 def listing(*, caller: Caller = HOST) -> dict[str, Any]:
     """Return what the current tenant has enabled: targets, streams, handlers and the revision.
 
     May read the tenant's revision: not on an event loop's thread.
     """
-    runtime = registry.acquire(_allowed(caller))
+    runtime = registry.acquire(runs.allowed(caller))
     try:
         return {
             "targets": [
@@ -171,51 +152,12 @@ def listing(*, caller: Caller = HOST) -> dict[str, Any]:
         runtime.release()
 
 
-def _allowed(caller: Caller) -> Tenant:
-    if settings.SAFE_MODE:
-        raise NotReady("PluginHub runs in safe mode: no plugin is run.", hint="Unset PLUGINHUB_SAFE_MODE and restart.")
-    if not caller.trusted:
-        require(caller, RUN)
-    return tenancy.current()
-
-
-def _begin(
-    runtime: Runtime,
-    *,
-    caller: Caller = HOST,
-    timeout: float | None = None,
-    run_id: str = "",
-    report: Report | None = None,
-) -> Run:
-    return Run(
-        id=run_id or uuid.uuid4().hex,
-        tenant=runtime.tenant,
-        report=report,
-        caller=caller,
-        deadline=time.monotonic() + (settings.RUN_SECONDS if timeout is None else timeout),
-        revision=runtime.revision,
-        invoke=lambda target, value, run: drivers.run(_linked(runtime, target), value, run),
-        ainvoke=lambda target, value, run: _ainvoke(runtime, target, value, run),
-    )
+def _seconds(timeout: float | None) -> float:
+    return settings.RUN_SECONDS if timeout is None else timeout
 
 
 def _ended(result: Any, one: Run, started: float) -> Outcome:
     return Outcome(result, one.id, one.revision or 0, round((time.perf_counter() - started) * 1000, 3))
-
-
-def _linked(runtime: Runtime, target: Any) -> Node:
-    """Return what a plugin may call: another target by name, or its own child."""
-    if isinstance(target, str):
-        return runtime.target(target).node
-    if isinstance(target, Plugin):
-        return compositions.link(target)
-    raise HookError(f"{target!r} cannot be called.", hint="Pass a target's name or a child plugin.")
-
-
-async def _ainvoke(runtime: Runtime, target: Any, value: Any, run: Run) -> Any:
-    if isinstance(target, str):
-        await runtime.atarget(target)
-    return await drivers.arun(_linked(runtime, target), value, run)
 
 
 def _named(titles: dict[str, str]) -> list[dict[str, str]]:

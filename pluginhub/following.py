@@ -7,10 +7,7 @@ import threading
 import time
 from typing import Any
 
-import redis
-from django_rq import get_connection
-
-from pluginhub.conf import settings
+from pluginhub import valkey
 
 __all__ = ["HEADS", "Hints", "ring"]
 
@@ -23,8 +20,8 @@ RETRY_SECONDS = 5.0
 def ring(channel: str, message: str = "") -> bool:
     """Publish a hint; return whether Redis took it. Never raises, never waits long."""
     try:
-        get_connection(settings.REDIS_ALIAS).publish(channel, message)
-    except redis.RedisError:
+        valkey.client().publish(channel, message)
+    except valkey.Unreachable:
         return False
     return True
 
@@ -48,7 +45,7 @@ class Hints:
             while (left := until - time.monotonic()) > 0:
                 if pubsub.get_message(ignore_subscribe_messages=True, timeout=left) is not None:
                     return True
-        except (redis.RedisError, OSError):
+        except (valkey.Unreachable, OSError):
             self.close()
         return False
 
@@ -57,16 +54,16 @@ class Hints:
         if pubsub is not None:
             try:
                 pubsub.close()
-            except (redis.RedisError, OSError):
+            except (valkey.Unreachable, OSError):
                 pass
 
     def _listening(self) -> Any:
         if self._pubsub is None and time.monotonic() >= self._not_before:
             self._not_before = time.monotonic() + RETRY_SECONDS
             try:
-                pubsub = get_connection(settings.REDIS_ALIAS).pubsub()
+                pubsub = valkey.client().pubsub()  # type: ignore[no-untyped-call]
                 pubsub.subscribe(HEADS)
                 self._pubsub = pubsub
-            except (redis.RedisError, OSError):
+            except (valkey.Unreachable, OSError):
                 log.info("Redis does not answer: changes are followed by the number alone")
         return self._pubsub

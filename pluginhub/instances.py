@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,7 +18,6 @@ from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
 from pluginhub.encryption import unseal_config
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
-from pluginhub.jobs import TenantJobs
 from pluginhub.metrics import Metrics
 from pluginhub.pipelines import errors_of
 from pluginhub.plugins import CompositePlugin, Plugin
@@ -29,6 +28,9 @@ __all__ = ["Active", "Instances", "handlers_of"]
 
 log = logging.getLogger("pluginhub.instances")
 
+make_jobs: Callable[[Tenant, str], context.Jobs] | None = None
+"""What makes a registration's `context.jobs`. `pluginhub.jobs`, which runs plugins and so stands above, sets it."""
+
 
 @dataclass(slots=True)
 class Active:
@@ -36,7 +38,8 @@ class Active:
 
     plugin: Plugin
     services: Services
-    key: tuple[Any, ...]
+    key: tuple[Any, ...] | None
+    """What it was made of; `None` where it cannot be carried over."""
     holders: int = 1
 
     def deactivate(self) -> None:
@@ -64,7 +67,7 @@ class Instances:
     def carry_over(self, older: Instances) -> None:
         """Take over the older runtime's instances of registrations that did not change."""
         for name, active in list(older._actives.items()):
-            if self._key(name) == active.key:
+            if active.key is not None and self._key(name) == active.key:
                 active.holders += 1
                 self._actives[name] = active
 
@@ -119,7 +122,7 @@ class Instances:
             tenant=self.tenant,
             storage=TenantStorage(self.tenant, spec.name),
             cache=TenantCache(self.tenant, spec.name),
-            jobs=TenantJobs(self.tenant, spec.name),
+            jobs=make_jobs(self.tenant, spec.name) if make_jobs else None,
             metrics=Metrics(spec.plugin, schema),
             log=logging.getLogger(f"pluginhub.plugins.{spec.plugin}"),
         )
@@ -151,7 +154,8 @@ class _Member(Plugin):
 
 def handlers_of(active: Active) -> Mapping[str, Callable[..., Any]]:
     """Return what a plugin passed to `context.jobs.process`, by name."""
-    return cast(TenantJobs, active.services.jobs).handlers
+    handlers: Mapping[str, Callable[..., Any]] = getattr(active.services.jobs, "handlers", {})
+    return handlers
 
 
 def _known(services: Services) -> dict[Any, Any]:
@@ -160,7 +164,6 @@ def _known(services: Services) -> dict[Any, Any]:
         context.Storage: services.storage,
         TenantCache: services.cache,
         context.Cache: services.cache,
-        TenantJobs: services.jobs,
         context.Jobs: services.jobs,
         Metrics: services.metrics,
         Tenant: services.tenant,

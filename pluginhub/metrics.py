@@ -100,11 +100,13 @@ class Metrics:
 
     def counter(self, name: str, description: str = "") -> Counter:
         """Return this registration's counter: `context.metrics.counter("rows").inc()`."""
-        return self._labelled(name, Counter, description)
+        counter: Counter = self._labelled(name, Counter, description)
+        return counter
 
     def histogram(self, name: str, description: str = "", *, buckets: Sequence[float] = BUCKETS) -> Histogram:
         """Return this registration's histogram: `context.metrics.histogram("size").observe(n)`."""
-        return self._labelled(name, Histogram, description, buckets=buckets)
+        histogram: Histogram = self._labelled(name, Histogram, description, buckets=buckets)
+        return histogram
 
     def _labelled(self, name: str, kind: type[Any], description: str, **options: Any) -> Any:
         full = name if name.startswith("plugin_") else f"plugin_{name}"
@@ -122,9 +124,7 @@ _LABELS = ("plugin", "tenant")
 
 class _Folded(Collector):
     def collect(self) -> Iterator[Metric]:
-        durations = HistogramMetricFamily(
-            "plugin_execute_duration", "Seconds a plugin's process took", labels=_LABELS
-        )
+        durations = HistogramMetricFamily("plugin_execute_duration", "Seconds a plugin's process took", labels=_LABELS)
         errors = CounterMetricFamily("plugin_error", "Runs of a plugin that failed", labels=_LABELS)
         with _lock:
             known = list(_timings.values())

@@ -119,8 +119,8 @@ class Series(Node):
 def series(name: str, steps: Sequence[tuple[str, Node]]) -> Series:
     """Link labelled steps into a series, grouped by colour."""
     groups: list[tuple[Colour, list[tuple[str, Node]]]] = []
-    for colour, members in groupby(steps, key=lambda step: step[1].colour):
-        groups.append((colour, list(members)))
+    for colour, neighbours in groupby(steps, key=lambda step: step[1].colour):
+        groups.append((colour, list(neighbours)))
     if len(groups) <= 1:
         return Series(name, steps, groups[0][0] if groups else Colour.SYNC)
     parts: list[tuple[str, Node]] = []

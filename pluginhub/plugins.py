@@ -64,7 +64,7 @@ class Plugin:
 
     def __init__(self, config: Any = None) -> None:
         """Keep the configuration; override to name the services you need, by type."""
-        self.config = config if config is not None or self.Config is None else self.Config()
+        self.config: Any = config if config is not None or self.Config is None else self.Config()
 
     @classmethod
     def migrate_config(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:
@@ -123,7 +123,8 @@ class CompositePlugin(Plugin):
     @property
     def _members(self) -> list[tuple[str, Plugin, bool]]:
         # Not set in __init__: an author's constructor need not call ours.
-        return self.__dict__.setdefault("_pluginhub_members", [])
+        members: list[tuple[str, Plugin, bool]] = self.__dict__.setdefault("_pluginhub_members", [])
+        return members
 
 
 def job(name: str) -> Callable[[F], F]:

@@ -20,6 +20,7 @@ from django.dispatch import Signal
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pluginhub import execution, jobs, tenancy
+from pluginhub.conf import settings
 from pluginhub.exceptions import HookError, InvalidInput, NotReady
 from pluginhub.pipelines import errors_of
 from pluginhub.registry import registry
@@ -70,7 +71,9 @@ class Point:
             node = runtime.point(self.name)
             if node is None:
                 return default(value)
-            outcome = execution.run_node(runtime, node, self._taken(value), caller=caller, timeout=timeout)
+            outcome = execution.run_node(
+                runtime, node, self._taken(value), caller=caller, seconds=timeout or settings.RUN_SECONDS
+            )
             return self._given(outcome.result)
         finally:
             runtime.release()
@@ -87,7 +90,9 @@ class Point:
             if runtime is None or node is None:
                 result = default(value)
                 return await result if hasattr(result, "__await__") else result
-            outcome = await execution.arun_node(runtime, node, self._taken(value), caller=caller, timeout=timeout)
+            outcome = await execution.arun_node(
+                runtime, node, self._taken(value), caller=caller, seconds=timeout or settings.RUN_SECONDS
+            )
             return self._given(outcome.result)
         finally:
             if runtime is not None:

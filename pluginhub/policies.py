@@ -90,4 +90,3 @@ def _worth_trying_again(error: Exception) -> bool | float:
     if isinstance(error, RetryLater) and error.delay is not None:
         return error.delay
     return True
-

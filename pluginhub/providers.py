@@ -14,7 +14,7 @@ from dishka.exceptions import NoFactoryError
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from pluginhub.conf import settings
+from pluginhub.conf import SettingsError, settings
 from pluginhub.injection import Missing
 
 __all__ = ["close", "provide"]
@@ -53,7 +53,10 @@ def _open() -> Container:
 
 def _provider(given: Any) -> Provider:
     provider = import_string(given) if isinstance(given, str) else given
-    return provider() if inspect.isclass(provider) else provider
+    made = provider() if inspect.isclass(provider) else provider
+    if not isinstance(made, Provider):
+        raise SettingsError(f"PLUGINHUB['PROVIDERS'] holds {given!r}, which is no dishka Provider.")
+    return made
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

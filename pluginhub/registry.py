@@ -16,6 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -196,7 +197,7 @@ class Registry:
         Process.objects.update_or_create(
             id=self.process, defaults={**facts, "started": self.started, "state": self.state()}
         )
-        Process.objects.filter(seen__lt=now - timezone.timedelta(seconds=GONE_SECONDS)).delete()
+        Process.objects.filter(seen__lt=now - timedelta(seconds=GONE_SECONDS)).delete()
 
     def _end_replaced(self) -> None:
         while True:

@@ -238,7 +238,7 @@ class Runtime:
         spec = self.configuration.spec(name) if name in self.configuration.names() else None
         if spec is None or not spec.enabled:
             raise UnknownTarget(name, self.targets())
-        kind = self.configuration.kind_of(name)
+        kind = self.configuration.kind_of(name) or ""
         bare = self._bare(spec)
         node = around_calls(name, self.interceptors("call", name, outside=False), bare)
         entry = around_calls(name, self.interceptors("call", name), bare)
@@ -271,7 +271,7 @@ class Runtime:
         for name in self.configuration.names():
             spec = self.configuration.spec(name)
             if spec.enabled:
-                yield self.configuration.kind_of(name), name, spec
+                yield self.configuration.kind_of(name) or "", name, spec
 
     def _has_hook(self, spec: RegistrationSpec, hook: str) -> bool:
         entry = loading.catalog().get(spec.plugin)

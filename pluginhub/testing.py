@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pluginhub import compositions, injection
 from pluginhub.chains import _ainvoke, _invoke
-from pluginhub.context import Cache, Context, Jobs, Run, Services, Storage
+from pluginhub.context import Cache, Context, Jobs, Pairs, Run, Services, Storage
 from pluginhub.metrics import Metrics
 from pluginhub.plugins import Plugin
 from pluginhub.types import HOST, Caller, Tenant
@@ -50,7 +50,7 @@ class MemoryStorage:
     def delete(self, key: str) -> bool:
         return self.values.pop(key, self) is not self
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Any]]:
+    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs:
         keys = sorted(key for key in self.values if key.startswith(prefix) and key > after)
         return [(key, self.get(key)) for key in keys[:limit]]
 
@@ -73,7 +73,7 @@ class MemoryStorage:
     async def adelete(self, key: str) -> bool:
         return self.delete(key)
 
-    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Any]]:
+    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs:
         return self.list(prefix, after=after, limit=limit)
 
     async def aincrement(self, key: str, by: int = 1) -> int:

@@ -270,7 +270,7 @@ def test_a_plugin_calls_its_child_in_either_colour(execute: Execute) -> None:
 
 def test_what_is_no_plugin_is_refused_when_linked() -> None:
     with pytest.raises(HookError, match="cannot be a step"):
-        chains.execute([Add], 1)
+        chains.execute([Add], 1)  # type: ignore[list-item]
     with pytest.raises(HookError, match="no process hook"):
         chains.execute([Plugin()], 1)
 

@@ -127,7 +127,7 @@ def inner_copy(plugin: CompositePlugin) -> CompositePlugin:
 def test_a_parent_with_code_of_its_own_calls_its_children(execute: Execute) -> None:
     class Cheapest(CompositePlugin):
         async def process(self, value: int, context: Context) -> int:
-            return min([await context.acall(child, value) for child in self.children])
+            return min([int(await context.acall(child, value)) for child in self.children])
 
     cheapest = Cheapest()
     cheapest.add_plugin(Add(5))

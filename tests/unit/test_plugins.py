@@ -95,6 +95,6 @@ def test_a_plugin_is_built_for_a_test_as_the_hub_would() -> None:
             size: int = 1
 
         def process(self, value: int, context: Context) -> int:
-            return value * self.config.size + int(context.storage.increment("calls"))
+            return int(value * self.config.size) + context.storage.increment("calls")
 
     assert build(Sized, {"size": 3}).process(2, context()) == 7
