@@ -1,0 +1,165 @@
+"""Generators of either colour, advanced from a loop by no more than what was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextvars import copy_context
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from pluginhub import drivers
+from pluginhub.exceptions import HookError
+
+__all__ = ["END", "PAGE_ITEMS", "PAGE_SECONDS", "Looped", "Pulled", "Threaded", "generated", "shut", "step"]
+
+T = TypeVar("T")
+
+END: Any = object()
+"""In place of an item: there is none left."""
+
+PAGE_ITEMS = 64
+"""The most items one hop to a thread fetches, and the most that wait in memory for one client."""
+
+PAGE_SECONDS = 0.02
+"""How long a hop goes on once it has an item, and how long an item waits for more."""
+
+Generator = Iterator[Any] | AsyncIterator[Any]
+
+
+class Pulled(Protocol):
+    """A generator that is being pulled. One pull at a time; call both from one loop."""
+
+    async def pull(self, n: int) -> list[Any]:
+        """Return at least one item and at most `n`; none is the end."""
+
+    async def close(self) -> None:
+        """Close the generator. Call it when no pull is under way."""
+
+
+def generated(made: Any) -> Generator:
+    """Return what a `stream` hook returned as an iterator. Raises `HookError` for what is none."""
+    if hasattr(made, "__aiter__"):
+        return aiter(made)
+    if isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping):
+        return iter(made)
+    if inspect.iscoroutine(made):
+        made.close()
+    raise HookError(
+        f"A stream hook returned {type(made).__name__}, which is no generator.",
+        hint="Yield the items: `yield data`, or `yield Item(data, cursor=…)`.",
+    )
+
+
+class Threaded:
+    """Pulls a synchronous generator in pool threads: a page a hop, handed over as it grows.
+
+    The generator sees one context from its first item to its `finally`, whichever threads it passes.
+    """
+
+    def __init__(self, generator: Iterator[Any]) -> None:
+        self._generator = generator
+        self._context = copy_context()
+        self._ready: deque[Any] = deque()
+        self._hop: asyncio.Future[None] | None = None
+        self._over = False
+        self._failure: BaseException | None = None
+
+    async def pull(self, n: int) -> list[Any]:
+        while not self._ready and not self._over:
+            # A hop that outlived an earlier pull goes on: what it fetches has been asked for.
+            if self._hop is None:
+                self._hop = asyncio.ensure_future(self._in_thread(self._advance, min(n, PAGE_ITEMS)))
+            await self._fed(self._hop)
+        if not self._ready and self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return [self._ready.popleft() for _ in range(min(n, len(self._ready)))]
+
+    async def close(self) -> None:
+        if self._hop is not None:
+            await asyncio.wait({self._hop})  # its thread cannot be interrupted
+        if not self._over and (close := getattr(self._generator, "close", None)) is not None:
+            self._over = True
+            await self._in_thread(close)
+
+    def _advance(self, n: int) -> None:
+        until = monotonic() + PAGE_SECONDS
+        try:
+            for _ in range(n):
+                item = next(self._generator, END)
+                if item is END:
+                    self._over = True
+                    return
+                self._ready.append(item)
+                if monotonic() > until:
+                    return
+        except BaseException as error:
+            self._failure = error
+            self._over = True
+
+    async def _fed(self, hop: asyncio.Future[None]) -> None:
+        """Wait for the end of the hop, or until it has been holding items for `PAGE_SECONDS`."""
+        loop = asyncio.get_running_loop()
+        fed: asyncio.Future[None] = loop.create_future()
+
+        def feed(_: Any = None) -> None:
+            if not fed.done() and (self._ready or hop.done()):
+                fed.set_result(None)
+
+        timer = loop.call_later(PAGE_SECONDS, feed)
+        hop.add_done_callback(feed)
+        try:
+            await fed
+        finally:
+            timer.cancel()
+            hop.remove_done_callback(feed)
+        if hop.done():
+            self._hop = None
+            hop.result()
+
+    async def _in_thread(self, f: Callable[..., None], *args: Any) -> None:
+        await drivers.in_thread(self._context.run, f, *args)
+
+
+class Looped:
+    """Pulls an asynchronous generator on the process's loop, item by item."""
+
+    def __init__(self, generator: AsyncIterator[Any]) -> None:
+        self._generator = generator
+        self._pulls = 0
+        self._turn = asyncio.Lock()
+
+    async def pull(self, n: int) -> list[Any]:
+        self._pulls += 1
+        if self._pulls % PAGE_ITEMS == 0:
+            await asyncio.sleep(0)  # a generator that never waits would keep all others waiting
+        item = await self._on_process_loop(step(self._generator))
+        return [] if item is END else [item]
+
+    async def close(self) -> None:
+        await self._on_process_loop(shut(self._generator))
+
+    async def _on_process_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        there = drivers.process_loop()
+        if asyncio.get_running_loop() is there:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(work), there))
+
+    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+        # A pull that was cancelled from another loop may still be in the generator's `finally` when the close arrives.
+        async with self._turn:
+            return await work
+
+
+async def step(generator: AsyncIterator[Any]) -> Any:
+    """Return the next item or `END`."""
+    return await anext(generator, END)
+
+
+async def shut(generator: AsyncIterator[Any]) -> None:
+    """Run the generator's `finally` blocks, where it has any."""
+    if (close := getattr(generator, "aclose", None)) is not None:
+        await close()

@@ -1,0 +1,86 @@
+"""What is open while a stream is: the generator, the tenant it runs in, and the runtime it holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pluginhub import runs
+from pluginhub.context import Context, Services
+from pluginhub.exceptions import Fatal, InvalidInput, PluginHubError, mark
+from pluginhub.metrics import timings
+from pluginhub.pipelines import errors_of
+from pluginhub.registry import registry
+from pluginhub.streaming.generators import Generator, generated
+from pluginhub.types import Caller, Item, Tenant
+
+__all__ = ["Opened", "item_of", "open_generator"]
+
+log = logging.getLogger("pluginhub.streaming")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open generator. Lives until `release`, which gives the tenant's runtime back."""
+
+    name: str
+    tenant: Tenant
+    generator: Generator
+    release: Callable[[], None] = lambda: None
+    services: Services | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """Mark, count and log what the generator raised."""
+        if self.services is None:
+            return
+        _mark(error, self.services)
+        if not isinstance(error, InvalidInput):
+            timings(self.services.plugin, self.tenant.schema).failed()
+        if not isinstance(error, PluginHubError):
+            log.error("The stream %s of tenant %s failed", self.name, self.tenant, exc_info=error)
+
+    def quit(self) -> Fatal:
+        """Return the error to raise when the generator tried to end the process."""
+        error = Fatal("The plugin tried to end the process.", hint="Raise Fatal in its place.")
+        self.failed(error)
+        return error
+
+
+def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: Caller) -> Opened:
+    """Start a plugin's stream in this thread, which must be in the tenant. May activate the plugin."""
+    runs.allowed(caller)
+    runtime = registry.acquire(tenant)
+    try:
+        source = runtime.stream(name)
+        run = runs.begin(runtime, caller=caller, cursor=cursor)
+        try:
+            generator = generated(source.hook(_checked(source.plugin.Params, params), Context(run, source.services)))
+        except Exception as error:
+            _mark(error, source.services)
+            raise
+    except BaseException:
+        runtime.release()
+        raise
+    return Opened(name, tenant, generator, runtime.release, source.services)
+
+
+def item_of(data: Any) -> Item:
+    return data if type(data) is Item else Item(data)
+
+
+def _checked(model: type[BaseModel] | None, params: Any) -> Any:
+    params = {} if params is None else params
+    if model is None:
+        return params
+    try:
+        return model.model_validate(params)
+    except ValidationError as error:
+        raise InvalidInput("The params do not fit.", errors=errors_of(error)) from error
+
+
+def _mark(error: BaseException, services: Services) -> None:
+    mark(error, registration=services.name, plugin=services.plugin)
