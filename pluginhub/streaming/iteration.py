@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pluginhub import drivers, tenancy
-from pluginhub.streaming.following import follow, is_job
 from pluginhub.streaming.generators import END, shut, step
 from pluginhub.streaming.opened import Opened, item_of, open_generator
+from pluginhub.streaming.progress import follow, is_job
 from pluginhub.streaming.sources import open  # noqa: A004
 from pluginhub.types import HOST, Caller, Item, Tenant
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pluginhub import drivers, tenancy
 from pluginhub.exceptions import HookError
-from pluginhub.streaming.following import follow, is_job
 from pluginhub.streaming.generators import Looped, Pulled, Threaded
 from pluginhub.streaming.opened import Opened, item_of, open_generator
+from pluginhub.streaming.progress import follow, is_job
 from pluginhub.types import Caller, Item
 
 __all__ = ["Source", "open"]
