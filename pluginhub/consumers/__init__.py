@@ -11,8 +11,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from pluginhub import drivers, tenancy
-from pluginhub.consumers.admission import Handshake, Refusal, admit
 from pluginhub.consumers.frames import SUBPROTOCOL, Code
+from pluginhub.consumers.handshakes import Handshake, Refusal, admit
 from pluginhub.consumers.sockets import Receive, Send, Socket, close
 
 __all__ = ["SUBPROTOCOL", "Code", "HubConsumer"]

@@ -10,8 +10,8 @@ from typing import Any
 from pluginhub import payloads
 from pluginhub.conf import settings
 from pluginhub.consumers import frames
-from pluginhub.consumers.admission import Refusal
 from pluginhub.consumers.frames import Code, Id
+from pluginhub.consumers.handshakes import Refusal
 from pluginhub.consumers.subscriptions import Gone, Subscription
 from pluginhub.exceptions import MalformedInput, PluginHubError, RateLimited, problem_of
 from pluginhub.types import Caller
