@@ -57,7 +57,7 @@ class Registry:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, without deactivating it: after a fork, and between tests."""
+        """Forget everything, without deactivating it: after a fork, what was inherited belongs to the parent."""
         self.process = uuid.uuid4()
         self.kind = "web"
         self.started = timezone.now()
@@ -68,6 +68,12 @@ class Registry:
         self._starting = threading.Lock()
         self._follower: threading.Thread | None = None
         self._stop = threading.Event()
+
+    def clear(self) -> None:
+        """Let go of every runtime, and go on following: the next call loads its tenant anew."""
+        for schema in list(self._runtimes):
+            self._runtimes.pop(schema).retire(self._ended.put)
+        self._errors.clear()
 
     # Leasing
 

@@ -77,6 +77,7 @@ class Runtime:
     _linked: dict[str, Linked] = field(default_factory=dict)
     _points: dict[str, Node | None] = field(default_factory=dict)
     _layers: tuple[RequestLayer, ...] | None = None
+    _wraps: bool | None = None
     _added: dict[Scope, list[Interceptor]] | None = None
     _locks: defaultdict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
     _counter: threading.Lock = field(default_factory=threading.Lock)
@@ -218,12 +219,16 @@ class Runtime:
             self._layers = tuple(layers)
         return self._layers
 
+    async def arequest_layers(self) -> tuple[RequestLayer, ...]:
+        layers = self._layers
+        return layers if layers is not None else await drivers.in_thread(self.request_layers)
+
     @property
     def wraps_requests(self) -> bool:
         """Whether any request interceptor can exist, told without activating anything."""
-        if self._layers is not None:
-            return bool(self._layers)
-        return bool(self._bindings("request")) or any(self._adding())
+        if self._wraps is None:
+            self._wraps = bool(self._bindings("request")) or any(self._adding())
+        return self._wraps
 
     # Linking
 

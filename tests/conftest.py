@@ -17,7 +17,8 @@ import pytest
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from pluginhub import tenancy
+from pluginhub import loading, tenancy
+from pluginhub.registry import registry
 from pluginhub.types import Tenant
 from tests import rows, services
 
@@ -68,6 +69,8 @@ def _django_db_helper(
 def _forget() -> None:
     """Empty what this process remembers of rows that are gone."""
     tenancy.forget()
+    registry.clear()
+    loading.forget()
 
 
 @pytest.fixture
