@@ -1,0 +1,41 @@
+"""Everything a tenant has set up, as one value: read from its rows, compared, validated, published.
+
+What is disabled on a point or as an interceptor is a matter of the draft, and not part of a configuration; disabled
+targets are, since others may name them.
+"""
+
+from pluginhub.configuration.differences import Change, difference
+from pluginhub.configuration.reading import read
+from pluginhub.configuration.rewriting import rewrite
+from pluginhub.configuration.validation import Problem, validate
+from pluginhub.configuration.values import (
+    FORMAT,
+    ChainSpec,
+    CompositionSpec,
+    Configuration,
+    InterceptorSpec,
+    MemberSpec,
+    PointSpec,
+    RegistrationSpec,
+    StepSpec,
+    TargetSpec,
+)
+
+__all__ = [
+    "FORMAT",
+    "ChainSpec",
+    "Change",
+    "CompositionSpec",
+    "Configuration",
+    "InterceptorSpec",
+    "MemberSpec",
+    "PointSpec",
+    "Problem",
+    "RegistrationSpec",
+    "StepSpec",
+    "TargetSpec",
+    "difference",
+    "read",
+    "rewrite",
+    "validate",
+]

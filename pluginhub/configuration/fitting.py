@@ -1,0 +1,159 @@
+"""Whether plugins are there, take their configuration, and understand one another along a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pluginhub import loading
+from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
+from pluginhub.encryption import SealError, unseal_config
+from pluginhub.exceptions import NotReady
+from pluginhub.loading import Entry
+from pluginhub.plugins import CompositePlugin, Plugin
+from pluginhub.types import Tenant
+
+__all__ = ["Plugins"]
+
+FieldProblem = tuple[str, str]
+"""`(field, message)`"""
+
+
+class Plugins:
+    """The plugins one tenant may use, as one validation sees them. Lives as long as that validation."""
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        entries: Mapping[str, Entry],
+        allowed: Collection[str] | None,
+        live: Configuration | None,
+    ) -> None:
+        self._tenant = tenant
+        self._entries = entries
+        self._allowed = allowed
+        self._live = live
+        self._classes: dict[str, type[Plugin] | None] = {}
+
+    def may_have(self, plugin: str, hook: str) -> bool:
+        """Say whether a plugin has a hook, as far as its source tells; what cannot be read is believed."""
+        entry = self._entries.get(plugin)
+        if entry is None or entry.problem:
+            return True
+        return hook in entry.hooks or (hook == "process" and entry.is_composite)
+
+    def problems(self, spec: RegistrationSpec | CompositionSpec) -> list[FieldProblem]:
+        """Return what is wrong with the plugin a target names, or with its configuration."""
+        if isinstance(spec, CompositionSpec) and (spec.strategy == "parent") != bool(spec.plugin):
+            return [("plugin", "Only the strategy “as the parent plugin says” has a plugin, and it needs one.")]
+        if not spec.plugin:
+            return []
+        if self._allowed is not None and spec.plugin not in self._allowed:
+            return [("plugin", f"This tenant may not use the plugin {spec.plugin!r}.")]
+        absent = self._absent(spec.plugin)
+        if absent:
+            return [] if self._is_live(spec) else [("plugin", absent)]
+        cls = self._classes[spec.plugin]
+        if isinstance(spec, CompositionSpec) and not (cls and issubclass(cls, CompositePlugin)):
+            return [("plugin", f"The plugin {spec.plugin!r} is no CompositePlugin and cannot be a parent.")]
+        return [] if cls is None else self._unfit(cls, spec)
+
+    def mismatches(self, configuration: Configuration, spec: ChainSpec | CompositionSpec) -> Iterator[tuple[int, str]]:
+        """Yield `(index, message)` for each target that does not take what the one before it returns."""
+        targets = _in_order(spec)
+        for index in range(1, len(targets)):
+            giver, taker = targets[index - 1], targets[index]
+            gives, takes = self._output(configuration, giver), self._input(configuration, taker)
+            reason = _mismatch(gives, takes) if gives and takes else ""
+            if reason:
+                yield index, f"{taker!r} does not take what {giver!r} returns: {reason}"
+
+    def _absent(self, plugin: str) -> str:
+        """Return why a plugin cannot be used; else keep its class."""
+        entry = self._entries.get(plugin)
+        if entry is None:
+            near = get_close_matches(plugin, sorted(self._entries), n=3, cutoff=0.5)
+            guess = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+            return f"No plugin named {plugin!r} is installed.{guess}"
+        if entry.problem:
+            return entry.problem
+        try:
+            self._classes[plugin] = loading.load(plugin)
+        except NotReady as error:
+            return str(error)
+        return ""
+
+    def _is_live(self, spec: RegistrationSpec | CompositionSpec) -> bool:
+        if self._live is None or self._live.kind_of(spec.name) is None:
+            return False
+        live = self._live.spec(spec.name)
+        return not isinstance(live, ChainSpec) and (live.plugin, live.config) == (spec.plugin, spec.config)
+
+    def _unfit(self, cls: type[Plugin], spec: RegistrationSpec | CompositionSpec) -> list[FieldProblem]:
+        try:
+            data = unseal_config(spec.config, tenant=self._tenant, registration=spec.name)
+            if spec.config_version != cls.config_version:
+                data = cls.migrate_config(data, spec.config_version)
+            if cls.Config is not None:
+                cls.Config.model_validate(data)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            return [(".".join(["config", *map(str, each["loc"])]), each["msg"]) for each in found]
+        except SealError as error:
+            return [("config", str(error))]
+        except Exception as error:  # the author's migrate_config
+            kind = type(error).__name__
+            return [("config", f"migrate_config of {spec.plugin!r} failed with {kind}: {error}")]
+        return []
+
+    # What goes along a chain
+
+    def _input(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+        first = _end(configuration, name, 0)
+        cls = self._classes.get(first) if first else None
+        return cls.Input if cls else None
+
+    def _output(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+        last = _end(configuration, name, -1)
+        cls = self._classes.get(last) if last else None
+        return cls.Output if cls else None
+
+
+def _end(configuration: Configuration, name: str, index: int) -> str | None:
+    """Return the plugin that a target hands its value to (0), or takes its result from (-1), if it is one and known."""
+    spec = configuration.spec(name)
+    while not isinstance(spec, RegistrationSpec):
+        targets = _in_order(spec)
+        if not targets:
+            return None
+        spec = configuration.spec(targets[index])
+    return spec.plugin
+
+
+def _in_order(spec: ChainSpec | CompositionSpec) -> list[str]:
+    """Return the targets that take one another's results; none where they run otherwise."""
+    if isinstance(spec, ChainSpec):
+        # Where a step may be skipped or defaulted, its result may be anything.
+        return [step.target for step in spec.steps] if all(step.on_failure == "fail" for step in spec.steps) else []
+    return [member.target for member in spec.members] if spec.strategy == "sequence" else []
+
+
+def _mismatch(gives: type[BaseModel], takes: type[BaseModel]) -> str:
+    """Return why values of one model cannot be those of the other, as far as their schemas surely tell."""
+    if issubclass(gives, takes):
+        return ""
+    given, taken = gives.model_json_schema(mode="serialization"), takes.model_json_schema(mode="validation")
+    offered: dict[str, Any] = given.get("properties", {})
+    if given.get("type") != "object" or taken.get("type") != "object" or given.get("additionalProperties"):
+        return ""
+    for field in taken.get("required", ()):
+        if field not in offered:
+            return f"the field {field!r} is missing."
+    for field, wanted in taken.get("properties", {}).items():
+        kinds = offered.get(field, {}).get("type"), wanted.get("type")
+        if all(kinds) and kinds[0] != kinds[1] and kinds != ("integer", "number"):
+            return f"the field {field!r} is {kinds[0]}, not {kinds[1]}."
+    return ""

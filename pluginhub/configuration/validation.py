@@ -1,0 +1,164 @@
+"""Whether a configuration can be served, as a whole: what no single row can know about itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypeAlias
+
+from pluginhub import tenancy
+from pluginhub.configuration.fitting import Plugins
+from pluginhub.configuration.values import (
+    ChainSpec,
+    CompositionSpec,
+    Configuration,
+    InterceptorSpec,
+    RegistrationSpec,
+)
+from pluginhub.loading import Entry
+
+__all__ = ["Problem", "validate"]
+
+Problem: TypeAlias = tuple[str, str, str, str]
+"""`(kind, name, field, message)`; a field inside steps, members or config has dots: `steps.0.target`."""
+
+
+def validate(
+    configuration: Configuration,
+    entries: Mapping[str, Entry],
+    allowed: Collection[str] | None = None,
+    *,
+    live: Configuration | None = None,
+) -> list[Problem]:
+    """Return what is wrong with the current tenant's configuration; empty when it can be published.
+
+    `entries` is the catalog, `allowed` the plugins this tenant may use (`None`: all). Imports the plugins of enabled
+    targets. A plugin that is missing or cannot be imported is no problem where `live` uses it in the same way: a lost
+    package must not keep an operator from publishing something else.
+    """
+    plugins = Plugins(tenancy.current(), entries, allowed, live)
+    view = _View(configuration, plugins)
+    points = configuration.points.values()
+    problems = [
+        *_names(configuration),
+        *(problem for kind, spec in configuration.targets() for problem in view.target(kind, spec)),
+        *(problem for spec in configuration.interceptors for problem in view.interceptor(spec)),
+        *(problem for spec in points for problem in view.used("point", spec.point, spec.targets)),
+    ]
+    # Types are compared along what exists and ends.
+    return problems or [*_cycles(configuration)] or [*_unfitting(configuration, plugins)]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A configuration with the plugins it names."""
+
+    configuration: Configuration
+    plugins: Plugins
+
+    def target(self, kind: str, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> Iterator[Problem]:
+        if spec.public and not spec.rate_limit:
+            yield kind, spec.name, "rate_limit", "A public target needs a rate limit, such as 60/m."
+        if not spec.enabled:
+            return
+        if isinstance(spec, ChainSpec):
+            yield from self.used(kind, spec.name, [step.target for step in spec.steps], "steps")
+            return
+        for field, message in self.plugins.problems(spec):
+            yield kind, spec.name, field, message
+        if isinstance(spec, CompositionSpec):
+            yield from self.used(kind, spec.name, [member.target for member in spec.members], "members")
+            yield from _twice(spec)
+
+    def interceptor(self, spec: InterceptorSpec) -> Iterator[Problem]:
+        kind, name = "interceptor", spec.registration
+        registration = self.configuration.registrations.get(name)
+        if registration is None or not registration.enabled:
+            yield kind, name, "registration", self._absent(name)
+        elif not self.plugins.may_have(registration.plugin, "intercept"):
+            yield kind, name, "registration", f"The plugin {registration.plugin!r} has no intercept hook."
+        for target in spec.targets:
+            if self.configuration.kind_of(target) is None:
+                yield kind, name, "targets", self._absent(target)
+
+    def used(self, kind: str, name: str, targets: Iterable[str], field: str = "targets") -> Iterator[Problem]:
+        """Yield what is wrong with the targets that something calls."""
+        for index, target in enumerate(targets):
+            message = self._uncallable(target)
+            if message:
+                yield kind, name, field if field == "targets" else f"{field}.{index}.target", message
+
+    def _uncallable(self, target: str) -> str:
+        if self.configuration.kind_of(target) is None or not self.configuration.spec(target).enabled:
+            return self._absent(target)
+        registration = self.configuration.registrations.get(target)
+        if registration is not None and not self.plugins.may_have(registration.plugin, "process"):
+            return f"{target!r} cannot be called: the plugin {registration.plugin!r} has no process hook."
+        return ""
+
+    def _absent(self, name: str) -> str:
+        if self.configuration.kind_of(name) is not None:
+            return f"{name!r} is disabled. Enable it, or use another."
+        near = get_close_matches(name, self.configuration.names(), n=3, cutoff=0.5)
+        guess = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+        return f"There is no {name!r}.{guess}"
+
+
+def _names(configuration: Configuration) -> Iterator[Problem]:
+    """Yield names used twice; only a configuration that came from elsewhere can have them."""
+    count = Counter(spec.name for _, spec in configuration.targets())
+    for kind, spec in configuration.targets():
+        if count[spec.name] > 1:
+            yield kind, spec.name, "name", "Another target has this name."
+
+
+def _twice(spec: CompositionSpec) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, member in enumerate(spec.members):
+        if member.key in seen:
+            yield "composition", spec.name, f"members.{index}.key", f"Another member has the key {member.key!r}."
+        seen.add(member.key)
+
+
+def _cycles(configuration: Configuration) -> Iterator[Problem]:
+    """Yield each cycle once, at the first target on it, with its path."""
+    uses = {spec.name: _uses(spec) for _, spec in configuration.targets() if spec.enabled}
+    done: set[str] = set()
+    for name in sorted(uses):
+        path = _find_cycle(name, uses, done)
+        if path:
+            kind = configuration.kind_of(path[0]) or ""
+            field = "steps" if kind == "chain" else "members"
+            yield kind, path[0], field, f"This calls itself: {' → '.join(path)}."
+
+
+def _find_cycle(start: str, uses: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:
+    """Return the first cycle met from `start`, closed. Walks without recursion: chains may be long."""
+    path: list[str] = []
+    waiting: list[tuple[str, bool]] = [(start, False)]
+    while waiting:
+        name, leaving = waiting.pop()
+        if leaving:
+            done.add(path.pop())
+        elif name in path:
+            return [*path[path.index(name) :], name]
+        elif name not in done:
+            path.append(name)
+            waiting.append((name, True))
+            waiting += [(used, False) for used in reversed(uses.get(name, ()))]
+    return []
+
+
+def _uses(spec: RegistrationSpec | ChainSpec | CompositionSpec) -> tuple[str, ...]:
+    if isinstance(spec, ChainSpec):
+        return tuple(step.target for step in spec.steps)
+    return tuple(member.target for member in spec.members) if isinstance(spec, CompositionSpec) else ()
+
+
+def _unfitting(configuration: Configuration, plugins: Plugins) -> Iterator[Problem]:
+    for kind, spec in configuration.targets():
+        if spec.enabled and not isinstance(spec, RegistrationSpec):
+            for index, message in plugins.mismatches(configuration, spec):
+                yield kind, spec.name, f"{'steps' if kind == 'chain' else 'members'}.{index}.target", message
