@@ -202,8 +202,8 @@ def _dotted(node: ast.expr) -> str | None:
 def _types(node: _Function) -> tuple[str, ...]:
     """The annotations of a constructor's parameters, its own configuration aside."""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    written = [_annotation(argument.annotation) for argument in arguments if argument.annotation is not None]
-    return tuple(text for text in written if text.rpartition(".")[2].removesuffix(" | None") != "Config")
+    written = {each.arg: _annotation(each.annotation) for each in arguments if each.annotation is not None}
+    return tuple(text for name, text in written.items() if name != "config" and text.rpartition(".")[2] != "Config")
 
 
 def _annotation(node: ast.expr) -> str:

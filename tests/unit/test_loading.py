@@ -18,13 +18,15 @@ from pluginhub.loading import Entry, discovery, importing
 from pluginhub.loading.sources import Library
 from pluginhub.plugins import Plugin
 
+GROUP = "pluginhub.tested"
 Write = Callable[[str, str], Path]
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test looks at the disk whenever it asks, and leaves no module of its own behind."""
+    """Each test looks at the disk whenever it asks, sees its own distributions only, and leaves no module behind."""
     before = set(sys.modules)
+    monkeypatch.setattr(discovery, "GROUP", GROUP)
     monkeypatch.setattr(discovery, "CHECK_SECONDS", 0.0)
     loading.forget()
     yield
@@ -75,7 +77,7 @@ def install(
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     lines = [f"{point} = {target}" for point, target in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[pluginhub.plugins]", *lines]) + "\n")
+    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines]) + "\n")
     loading.forget()
 
 
@@ -460,7 +462,7 @@ class TestWhatTheSourceSays:
             from pluginhub import Plugin
 
             class Sample(Plugin):
-                def __init__(self, config: Config, scrubber: "Scrubber", *, log: logging.Logger | None = None): ...
+                def __init__(self, config: Any, settings: Config, scrubber: "Scrubber", *, log: logging.Logger | None = None): ...
                 def set_dependencies(self, *, storage: TenantStorage, again: "Scrubber"): ...
             """,
         )

@@ -27,8 +27,9 @@ def by_iata() -> Mapping[str, dict[str, Any]]:
 
 
 def near_misses(code: str) -> list[str]:
-    """Return up to three IATA codes with which `code` may have been confused."""
-    return difflib.get_close_matches(code, by_iata(), n=3, cutoff=0.6)
+    """Return up to three IATA codes that may have been meant by `code`, which may be the name of a city."""
+    there = [each for each, airport in by_iata().items() if airport["city"].casefold() == code.casefold()]
+    return there[:3] or difflib.get_close_matches(code, by_iata(), n=3, cutoff=0.6)
 
 
 def _load(key: Literal["IATA", "ICAO"]) -> dict[str, dict[str, Any]]:

@@ -54,11 +54,11 @@ class ConvertCurrency(Plugin):
 
     def process(self, value: dict[str, Any], context: Context) -> dict[str, Any]:
         lines = [{**line, "amount": self._convert(line["amount"], value["currency"])} for line in value["lines"]]
-        price = round(sum(line["amount"] for line in lines), 4)
+        price = round(sum(line["amount"] for line in lines), 2)
         return {**value, "lines": lines, "price": price, "currency": self.config.currency}
 
     def _convert(self, amount: float, currency: str) -> float:
         try:
-            return round(self._rates.convert(amount, currency, self.config.currency), 4)
+            return round(self._rates.convert(amount, currency, self.config.currency), 2)
         except KeyError as error:
             raise Fatal(f"There is no exchange rate for {error.args[0]}.", hint="Add it to ExchangeRates.") from None

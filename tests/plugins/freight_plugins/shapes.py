@@ -69,7 +69,7 @@ class Priced(Resolved):
 
 
 def charged(value: dict[str, Any], text: str, amount: float, currency: str | None = None) -> dict[str, Any]:
-    """Return the value with one more line, and the price as the sum of all lines."""
-    lines = [*value.get("lines", ()), {"text": text, "amount": round(amount, 4)}]
-    price = round(sum(line["amount"] for line in lines), 4)
+    """Return the value with one more line, to the cent, and the price as the sum of all lines."""
+    lines = [*value.get("lines", ()), {"text": text, "amount": round(amount, 2)}]
+    price = round(sum(line["amount"] for line in lines), 2)
     return {**value, "lines": lines, "price": price, "currency": currency or value["currency"]}

@@ -22,7 +22,7 @@ class SlowCalls(Plugin):
     """
 
     class Config(BaseModel):
-        above_ms: float = Field(200.0, ge=0)
+        from_ms: float = Field(200.0, ge=0)
         keep: int = Field(20, ge=1, le=1000)
 
     config: Config
@@ -41,7 +41,7 @@ class SlowCalls(Plugin):
             return call_next(request)
         finally:
             milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-            if milliseconds > self.config.above_ms:
+            if milliseconds >= self.config.from_ms:
                 self._slow.append({"target": request.target, "run": request.run_id, "ms": milliseconds})
 
     def report(self, data: Any, context: Context) -> list[Any]:
