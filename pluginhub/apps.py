@@ -10,3 +10,6 @@ class PluginHubConfig(AppConfig):
     label = "pluginhub"
     verbose_name = "PluginHub"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from pluginhub import checks  # noqa: F401 - importing it registers them
