@@ -29,7 +29,7 @@ def create_tenant(schema: str, *, name: str = "") -> Tenant:
 
 
 def _create(schema: str, name: str, domains: Iterable[str]) -> Tenant:
-    tenant = Tenant.objects.filter(schema_name=schema).first()
+    tenant: Tenant | None = Tenant.objects.filter(schema_name=schema).first()
     if tenant is None:
         tenant = Tenant(schema_name=schema, name=name)
         tenant.save(verbosity=0)

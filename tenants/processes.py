@@ -1,4 +1,4 @@
-"""The site as processes: one that serves, one that works. For the demo and for tests; a host uses its own supervisor."""
+"""The site as processes, one that serves and one that works: for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+
+import django_rq
+import rq
 
 from pluginhub.exceptions import PluginHubError
 from tenants.site.services import BASE_DIR
@@ -104,9 +107,10 @@ def web(port: int, *, log: Path) -> SiteProcess:
     return SiteProcess("web server", command, log=log, ready=lambda: _answers(f"http://127.0.0.1:{port}/readyz"))
 
 
-def worker(*, log: Path, ready: Callable[[], bool]) -> SiteProcess:
-    """The worker, which does the jobs of all tenants."""
-    return SiteProcess("worker", ["manage.py", "pluginhub_worker"], log=log, ready=ready)
+def worker(*, log: Path) -> SiteProcess:
+    """The worker, which does the jobs of all tenants. Ready when it has said so in Redis."""
+    process = SiteProcess("worker", ["manage.py", "pluginhub_worker"], log=log, ready=lambda: _works(process.pid))
+    return process
 
 
 def port_is_free(port: int) -> bool:
@@ -125,6 +129,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _works(pid: int) -> bool:
+    return any(each.pid == pid for each in rq.Worker.all(connection=django_rq.get_connection()))
 
 
 def _answers(url: str) -> bool:

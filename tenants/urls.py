@@ -8,4 +8,5 @@ from tenants import views
 
 urlpatterns = [
     path("", views.home, name="home"),
+    path("quote/", views.quote, name="quote"),
 ]

@@ -41,8 +41,8 @@ TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
 
 MIDDLEWARE = [
+    "pluginhub.probes.ProbesMiddleware",  # first: probes answer for any Host, before the tenant is known
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
-    "pluginhub.probes.ProbesMiddleware",  # before the tenant: probes answer for any Host
     "django_tenants.middleware.main.TenantMainMiddleware",
     "tenants.site.security.content_security_policy",
     "django.middleware.security.SecurityMiddleware",

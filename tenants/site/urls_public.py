@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.urls import path
 
 from tenants.admin import public_site
-from tenants.views import overview
+from tenants.views import overview, quote
 
 urlpatterns = [
     path("admin/", public_site.urls),
     path("", overview, name="overview"),
+    path("quote/", quote, name="quote"),
 ]
