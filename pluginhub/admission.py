@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass, replace
 
 from pluginhub import drivers, registry, tenancy, valkey
-from pluginhub.conf import settings
 from pluginhub.exceptions import HookError, NotReady, RateLimited, UnknownTarget
 from pluginhub.execution import RUN
 from pluginhub.types import ANONYMOUS, Caller, Tenant
@@ -37,7 +36,8 @@ def admit(target: str, client: str) -> Caller:
     """
     tenant = tenancy.current()
     with registry.lease(tenant) as runtime:
-        limits = {spec.name: spec.rate_limit for spec in runtime.configuration.specs() if spec.public and spec.enabled}
+        specs = [spec for _, spec in runtime.configuration.targets()]
+    limits = {spec.name: spec.rate_limit for spec in specs if spec.public and spec.enabled}
     if target not in limits:
         raise UnknownTarget(target, limits, kind="public target")
     if not limits[target]:

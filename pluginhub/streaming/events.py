@@ -42,7 +42,7 @@ class Events:
                     yield b": ping\n\n"
                 page = pull.result()
                 if page:
-                    yield b"".join(_event(item, seq + n) for n, item in enumerate(page, 1))
+                    yield b"".join(event(item, seq + n) for n, item in enumerate(page, 1))
                 seq += len(page)
             yield b"event: complete\ndata: {}\n\n"
         except Exception as error:
@@ -82,6 +82,6 @@ def resumed_from(last_event_id: str | None) -> Any:
         ) from error
 
 
-def _event(item: Item, seq: int) -> bytes:
+def event(item: Item, seq: int) -> bytes:
     id_ = b"#%d" % seq if item.cursor is None else payloads.render(item.cursor)
     return b"id: %b\ndata: %b\n\n" % (id_, payloads.render(item.data))

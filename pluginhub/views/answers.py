@@ -57,10 +57,10 @@ def answer(
     content_type: str = JSON,
 ) -> HttpResponse:
     """Return a value as JSON. Raises `HookError` for what JSON cannot say."""
-    response = HttpResponse(payloads.render(value), content_type=content_type, status=status, headers=dict(headers or {}))
-    response.headers.setdefault("Cache-Control", "no-store")
-    if revision is not None:
-        response.headers[REVISION] = str(revision)
+    response = HttpResponse(payloads.render(value), content_type=content_type, status=status)
+    mine = {"Cache-Control": "no-store"} if revision is None else {"Cache-Control": "no-store", REVISION: str(revision)}
+    for name, text in {**mine, **(headers or {})}.items():
+        response.headers[name] = text
     return response
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.db.transaction import non_atomic_requests
@@ -27,14 +27,13 @@ NAME_LENGTH = 200
 Handler = Callable[..., Awaitable[HttpResponseBase]]
 
 
-def endpoint(*, public: bool = False, tickets: bool = False, **handlers: Handler) -> Callable[..., Any]:
-    """Return one URL's view from its handlers by method: `endpoint(GET=look, DELETE=cancel)`.
+def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: bool = False) -> Callable[..., Any]:
+    """Return one URL's view from its handlers: `endpoint({"GET": look, "DELETE": cancel})`.
 
     A handler is called as `await handler(call, **arguments of the URL)`; what it raises becomes a problem detail.
     A `public` endpoint asks for no login; one with `tickets` also takes `?ticket=`.
     """
-    if "GET" in handlers:
-        handlers.setdefault("HEAD", handlers["GET"])
+    handlers = {**methods, **({"HEAD": methods["GET"]} if "GET" in methods and "HEAD" not in methods else {})}
     allowed = tuple(method for method in ANY if method in handlers or method == "OPTIONS")
 
     async def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
@@ -77,6 +76,6 @@ def _tenant() -> Tenant:
 
 def _revision(call: Call | None) -> int | None:
     """Which revision an error came from: the handler's, else the one that runs here, if any does."""
-    if call is None or call.revision is not None:
-        return call and call.revision
-    return registry.running().get(call.tenant.schema)
+    if call is None:
+        return None
+    return registry.running().get(call.tenant.schema) if call.revision is None else call.revision

@@ -21,7 +21,7 @@ async def _list(call: Call) -> HttpResponse:
     return call.answer(listing)
 
 
-index = endpoint(GET=_list)
+index = endpoint({"GET": _list})
 
 
 def missing(request: HttpRequest, **_: Any) -> HttpResponse:

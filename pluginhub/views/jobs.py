@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
+from typing import Any
 
 from django.http import HttpResponse
 from django.urls import reverse
 
 from pluginhub import jobs
-from pluginhub.exceptions import NotFound
+from pluginhub.types import Caller
 from pluginhub.views.calls import Call
 from pluginhub.views.endpoints import endpoint
 
@@ -17,31 +17,26 @@ __all__ = ["job"]
 
 async def _enqueue(call: Call, name: str) -> HttpResponse:
     key = call.request.headers.get("Idempotency-Key")
-    id_ = await call.do(jobs.enqueue, name, call.json(), idempotency_key=key, caller=call.caller)
-    status = await call.do(jobs.status, id_, caller=call.caller)
-    url = _url(call, id_)
-    return call.answer({"id": id_, "status": status["status"], "url": url}, status=202, headers={"Location": url})
+    status = await call.do(_enqueued, name, call.json(), key, call.caller)
+    url = _url(call, status["id"])
+    told = {"id": status["id"], "status": status["status"], "url": url}
+    return call.answer(told, status=202, headers={"Location": url})
+
+
+def _enqueued(name: str, data: Any, key: str | None, caller: Caller) -> dict[str, Any]:
+    return jobs.status(jobs.enqueue(name, data, idempotency_key=key, caller=caller), caller)
 
 
 async def _look(call: Call, name: str) -> HttpResponse:
-    return await _status(call, _id(name))
+    return _told(call, await call.do(jobs.status, name, call.caller))
 
 
 async def _cancel(call: Call, name: str) -> HttpResponse:
-    await call.do(jobs.cancel, _id(name), caller=call.caller)
-    return await _status(call, _id(name))
+    return _told(call, await call.do(jobs.cancel, name, call.caller))
 
 
-async def _status(call: Call, id_: str) -> HttpResponse:
-    status = await call.do(jobs.status, id_, caller=call.caller)
-    return call.answer({**status, "url": _url(call, id_)})
-
-
-def _id(name: str) -> str:
-    try:
-        return str(uuid.UUID(name))
-    except ValueError:
-        raise NotFound(f"{name!r} is no job's id.", hint="Use the id that POST answered.") from None
+def _told(call: Call, status: dict[str, Any]) -> HttpResponse:
+    return call.answer({**status, "url": _url(call, status["id"])})
 
 
 def _url(call: Call, id_: str) -> str:
@@ -49,4 +44,4 @@ def _url(call: Call, id_: str) -> str:
     return reverse("pluginhub:job", kwargs={"name": id_}, current_app=match.namespace if match else None)
 
 
-job = endpoint(POST=_enqueue, GET=_look, DELETE=_cancel)
+job = endpoint({"POST": _enqueue, "GET": _look, "DELETE": _cancel})

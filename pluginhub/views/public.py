@@ -89,4 +89,4 @@ def _set(response: HttpResponse, headers: Mapping[str, Any]) -> None:
             response.headers[name] = value if isinstance(value, str) else str(value)
 
 
-public = endpoint(public=True, **dict.fromkeys(ANY, _call))
+public = endpoint(dict.fromkeys(ANY, _call), public=True)

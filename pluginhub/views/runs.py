@@ -24,4 +24,4 @@ async def _run(call: Call, target: str) -> HttpResponse:
     )
 
 
-run = endpoint(POST=_run)
+run = endpoint({"POST": _run})

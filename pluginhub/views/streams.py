@@ -10,9 +10,9 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from pluginhub import execution, payloads, streaming
 from pluginhub.exceptions import MalformedInput, problem_of
+from pluginhub.streaming.events import event
 from pluginhub.types import Item
 from pluginhub.views import bodies
-from pluginhub.views.answers import REVISION
 from pluginhub.views.calls import Call
 from pluginhub.views.endpoints import endpoint
 
@@ -60,11 +60,11 @@ def _events(stream: streaming.Stream, data: Any) -> Iterator[bytes]:
         try:
             while data is not END:
                 seq += 1
-                yield streaming.event(Item(data, cursor=stream.cursor), seq)
+                yield event(Item(data, cursor=stream.cursor), seq)
                 data = next(stream, END)
             yield b"event: complete\ndata: {}\n\n"
         except Exception as error:
             yield b"event: error\ndata: %b\n\n" % payloads.render(problem_of(error))
 
 
-stream = endpoint(tickets=True, GET=_stream)
+stream = endpoint({"GET": _stream}, tickets=True)

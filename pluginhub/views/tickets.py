@@ -18,4 +18,4 @@ async def _issue(call: Call) -> HttpResponse:
     return call.answer({"ticket": issued, "expires_in": settings.TICKET_SECONDS}, status=201)
 
 
-ticket = endpoint(POST=_issue)
+ticket = endpoint({"POST": _issue})
