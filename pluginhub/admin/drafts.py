@@ -1,0 +1,204 @@
+"""Editing the draft: every write is one transaction of `publishing.write`, and a refusal shows the form again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.utils.translation import gettext as _
+
+from pluginhub import publishing
+from pluginhub.admin.tenants import TenantAdmin
+from pluginhub.exceptions import Conflict, PublishRefused
+
+__all__ = ["PUBLISH", "DraftAdmin", "DraftForm", "Problem"]
+
+PUBLISH = "pluginhub.publish"
+"""The permission to publish and to roll back."""
+
+Problem = tuple[str, str, str, str]
+"""Kind and name of a row, its field, and what is wrong: as `PublishRefused` lists them."""
+
+_ROW = re.compile(r"^(?:steps|members)\W*(\d+)\W*(\w*)")
+
+
+class DraftForm(forms.ModelForm):
+    """The form of one row. `problems` are those of a refused publish: it cannot be valid while there are any."""
+
+    problems: ClassVar[list[Problem]] = []
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
+    """When the row was last changed, as the page that is now sent back knew it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.initial["seen"] = self._changed()
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        seen = cleaned.get("seen")
+        if self.instance.pk and seen and seen != self._changed():
+            raise ValidationError(
+                _("Somebody has changed this since you opened the page. Open it again, and make your change there."),
+                code="conflict",
+            )
+        return cleaned
+
+    def _changed(self) -> str:
+        updated = getattr(self.instance, "updated", None)
+        return updated.isoformat() if updated else ""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        for problem in self.problems:
+            self._lay(*problem)
+
+    def _lay(self, kind: str, name: str, field: str, message: str) -> None:
+        if (kind, name) != self.own_name():
+            self.add_error(None, f"{kind} “{name}”{f', {field}' if field else ''}: {message}" if name else message)
+        elif not _ROW.match(field):  # those of steps and members are laid by their formset
+            self.lay_own(field, message)
+
+    def lay_own(self, field: str, message: str) -> None:
+        """Add a problem of this very row at its field."""
+        self.add_error(field if field in self.fields else None, message)
+
+    def own_name(self) -> tuple[str, str]:
+        """Return the kind and name under which problems speak of this row."""
+        return self.instance._meta.model_name or "", self.instance.name
+
+
+class _ShownAgain(Exception):
+    def __init__(self, response: HttpResponseBase) -> None:
+        self.response = response
+
+
+class DraftAdmin(TenantAdmin):
+    """Rows that make up the draft."""
+
+    form = DraftForm
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        made = super().get_form(request, obj, change=change, **kwargs)
+        return type(made.__name__, (made,), {"problems": _problems(request)})
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        show = super().changeform_view
+        return self._written(request, lambda: show(request, object_id, form_url, extra_context))
+
+    def delete_view(self, request: HttpRequest, object_id: Any, extra_context: Any = None) -> Any:
+        show = super().delete_view
+        return self._written(request, lambda: show(request, object_id, extra_context))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        show = super().changelist_view
+        return self._written(request, lambda: show(request, extra_context))
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
+        live = publishing.live()
+        context |= {"publishable": True, "publish_expected": live.number if live else 0}
+        return super().render_change_form(request, context, *args, **options)
+
+    def message_user(self, request: HttpRequest, message: Any, *args: Any, **options: Any) -> None:
+        """Hold back what a write says until it is committed: a refusal must not say "was changed"."""
+        said = getattr(request, "pluginhub_said", None)
+        if said is None:
+            super().message_user(request, message, *args, **options)
+        else:
+            said.append((message, args, options))
+
+    def _written(self, request: HttpRequest, show: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+        if request.method != "POST":
+            return show()
+        try:
+            response, revision = self._write(request, show)
+        except _ShownAgain as again:
+            return again.response
+        except PublishRefused as refused:
+            return self._show_again(request, show, refused.problems)
+        except Conflict as conflict:
+            return self._show_again(request, show, [("", "", "", str(conflict))])
+        except IntegrityError:  # of a deferred constraint, at commit
+            problem = _("This collides with what somebody else has just saved. Open the page again.")
+            return self._show_again(request, show, [("", "", "", problem)])
+        if revision is not None:
+            self.message_user(request, published(revision), messages.SUCCESS)
+        return response
+
+    def _write(self, request: HttpRequest, show: Callable[[], HttpResponseBase]) -> tuple[HttpResponseBase, Any]:
+        request.pluginhub_said = []  # type: ignore[attr-defined]
+
+        def apply() -> HttpResponseBase:
+            response = show()
+            if not _is_done(response):
+                raise _ShownAgain(response)
+            return response
+
+        try:
+            outcome = publishing.write(apply, **self._how(request))
+        except _ShownAgain:
+            self._say(request)
+            raise
+        except BaseException:
+            request.pluginhub_said = None  # type: ignore[attr-defined]
+            raise
+        self._say(request)
+        return outcome
+
+    def _how(self, request: HttpRequest) -> dict[str, Any]:
+        publish = "_publish" in request.POST and request.user.has_perm(PUBLISH)
+        expected = request.POST.get("expected", "")
+        return {
+            "author": request.user.get_username(),
+            "publish": publish,
+            "expected": int(expected) if publish and expected.isdecimal() else None,
+        }
+
+    def _say(self, request: HttpRequest) -> None:
+        said, request.pluginhub_said = request.pluginhub_said, None  # type: ignore[attr-defined]
+        for message, args, options in said:
+            self.message_user(request, message, *args, **options)
+
+    def _show_again(
+        self, request: HttpRequest, show: Callable[[], HttpResponseBase], problems: Iterable[Problem]
+    ) -> HttpResponseBase:
+        request.pluginhub_problems = list(problems)  # type: ignore[attr-defined]
+        if helpers.ACTION_CHECKBOX_NAME in request.POST or "post" in request.POST:  # an action, or a deletion
+            for _kind, name, _field, message in problems:
+                self.message_user(request, f"{name}: {message}" if name else message, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+        return show()
+
+
+def published(revision: Any) -> str:
+    """Say that a revision is out."""
+    said: str = _("Revision %s is live.") % revision.number
+    return said
+
+
+def row_problems(request: HttpRequest, kind: str, name: str, index: int) -> list[tuple[str, str]]:
+    """Return the problems of the step or member at `index` (from 0) of a chain or composition, as field and message."""
+    found = []
+    for of, whose, field, message in _problems(request):
+        if of == kind and whose == name and (row := _ROW.match(field)) and int(row[1]) == index:
+            found.append((row[2], message))
+    return found
+
+
+def _problems(request: HttpRequest) -> list[Problem]:
+    return getattr(request, "pluginhub_problems", [])
+
+
+def _is_done(response: HttpResponseBase) -> bool:
+    """Whether the admin has written: it answers with a redirect, or with what a pop-up takes back."""
+    context = getattr(response, "context_data", None) or {}
+    return response.status_code in (301, 302) or "popup_response_data" in context

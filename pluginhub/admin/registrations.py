@@ -1,0 +1,111 @@
+"""Registrations: first the plugin is picked from the catalog, then its form is filled in."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponseBase
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pluginhub import loading
+from pluginhub.admin.choosing import State, allowed, state_of
+from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm, redacted
+from pluginhub.admin.pretty import pretty
+from pluginhub.admin.targets import OPEN, TargetAdmin
+from pluginhub.models import Registration, Target
+
+__all__ = ["RegistrationAdmin"]
+
+
+@admin.register(Registration)
+class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
+    list_filter = ("enabled", "public", "plugin")
+    readonly_fields = ("shown_plugin", "shown_state", "shown_config")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Registration | None = None) -> Any:
+        may_edit = self.has_change_permission(request, obj) if obj else True
+        own = ["name", "title", "enabled"]
+        shown = ["shown_plugin", "shown_state"] if obj else ["shown_plugin"]
+        return [(None, {"fields": [*shown, *own, *([] if may_edit else ["shown_config"])]}), OPEN]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        made: type[ConfiguredForm] = super().get_form(request, obj, change=change, **kwargs)
+        made.plugin = obj.plugin if obj else request.GET.get("plugin", "")
+        return made
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"name": _free_name(request.GET.get("plugin", ""))}
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
+        plugin = request.GET.get("plugin", "")
+        plugins = allowed() if self.has_add_permission(request) else {}
+        if (plugins and plugin not in plugins) or not plugin:
+            return self._choose(request, plugin)
+        entry = plugins.get(plugin)
+        title = _("Add registration of %s") % (entry.title or entry.name) if entry else None
+        return super().add_view(request, f"?plugin={plugin}", {"title": title, **(extra_context or {})})
+
+    def _choose(self, request: HttpRequest, unknown: str) -> HttpResponseBase:
+        """The first page of adding: the catalog."""
+        if not self.has_add_permission(request):
+            return super().add_view(request)  # refuses, as Django does
+        if unknown:
+            self.message_user(request, _("There is no plugin %s to choose here.") % unknown, messages.WARNING)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _("Choose a plugin"),
+            "plugins": sorted(allowed().values(), key=lambda entry: (entry.title or entry.name).lower()),
+            "has_view_permission": self.has_view_permission(request),
+            "add": True,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/pluginhub/registration/choose.html", context)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """With a state that asks once a page, however many rows, which plugins there are."""
+        may = cache(allowed)
+
+        @admin.display(description=gettext_lazy("State"))
+        def state(row: Registration) -> SafeString:
+            return _shown(state_of(row.plugin, enabled=row.enabled, catalog=loading.catalog(), may=may()))
+
+        return ("name", "title", "plugin", state, "public", "updated")
+
+    @admin.display(description=gettext_lazy("Plugin"))
+    def shown_plugin(self, row: Registration) -> SafeString:
+        entry = loading.catalog().get(row.plugin)
+        if entry is None:
+            return format_html("<code>{}</code>", row.plugin)
+        about = " ".join(filter(None, [entry.distribution, entry.version]))
+        summary = entry.doc.partition("\n\n")[0]
+        return format_html(
+            '<strong>{}</strong> <code>{}</code> <span class="quiet">{}</span><br>{}',
+            entry.title or entry.name, entry.name, about, summary,
+        )  # fmt: skip
+
+    @admin.display(description=gettext_lazy("State"))
+    def shown_state(self, row: Registration) -> SafeString:
+        return _shown(state_of(row.plugin, enabled=row.enabled, catalog=loading.catalog(), may=allowed()))
+
+    @admin.display(description=gettext_lazy("Configuration"))
+    def shown_config(self, row: Registration) -> SafeString:
+        return pretty(redacted(row.config))
+
+
+def _shown(state: State) -> SafeString:
+    return format_html('<span class="pluginhub-state {}">{}</span> {}', state.code, state.label, state.reason)
+
+
+def _free_name(plugin: str) -> str:
+    """Return a name like the plugin's that no target has yet."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", plugin.lower()).lstrip("-_0123456789")[:60] or "plugin"
+    taken = set(Target.objects.filter(name__startswith=name).values_list("name", flat=True))
+    return next(one for one in [name, *(f"{name}-{number}" for number in range(2, 1000))] if one not in taken)
