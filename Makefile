@@ -28,11 +28,10 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 bench: .venv/dev
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	$(BIN)/python -m tests.figures benchmarks $(ARGS)
 
 figures: .venv/dev
-	$(BIN)/python -m pytest -m storm tests/storms $(ARGS)
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	$(BIN)/python -m tests.figures --write $(ARGS)
 
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html

@@ -132,7 +132,7 @@ def _hook(plugin: Plugin, name: str, services: Services) -> None:
     hook = hook_of(plugin, name)
     if hook is None:
         return
-    services.middleware.open = name == "activate"
+    _open(services, name == "activate")
     try:
         run = Run(tenant=services.tenant)
         if colour_of(hook) is Colour.ASYNC:
@@ -144,7 +144,14 @@ def _hook(plugin: Plugin, name: str, services: Services) -> None:
         else:
             hook(Context(run, services))
     finally:
-        services.middleware.open = False
+        _open(services, False)
+
+
+def _open(services: Services, is_open: bool) -> None:
+    """Let plugins add interceptors and handlers, or no longer."""
+    services.middleware.open = is_open
+    if services.jobs is not None:
+        services.jobs.open = is_open
 
 
 def _tree(plugin: Plugin) -> Sequence[Plugin]:

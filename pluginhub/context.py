@@ -66,6 +66,9 @@ class Cache(Protocol):
 class Jobs(Protocol):
     """Work for later. A bare handler name means one of this registration's own."""
 
+    open: bool
+    """Whether `process` may be called: while the plugin is being activated."""
+
     def enqueue(self, name: str, data: Json = None, **options: Any) -> str:
         """Write the job in the caller's transaction and return its id."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from django.dispatch import Signal
@@ -31,12 +31,10 @@ __all__ = ["Point", "declared"]
 
 log = logging.getLogger("pluginhub.points")
 
-_declared: dict[str, Point] = {}
-
 
 def declared() -> Mapping[str, Point]:
     """Return the points that the host's imported code declares, by name."""
-    return MappingProxyType(_declared)
+    return MappingProxyType(Point._registry)
 
 
 class Point:
@@ -46,8 +44,10 @@ class Point:
     passes and gets. Several targets on one point run in order, each taking what the one before gave.
     """
 
+    _registry: ClassVar[dict[str, Point]] = {}
+
     def __init__(self, name: str, *, input: Any = None, output: Any = None, title: str = "") -> None:  # noqa: A002
-        if name in _declared:
+        if name in self._registry:
             raise HookError(f"The point {name!r} is declared twice.", hint="Import the first one instead.")
         self.name = name
         self.title = title or name
@@ -55,7 +55,7 @@ class Point:
         self.output = output
         self._input: TypeAdapter[Any] | None = None if input is None else TypeAdapter(input)
         self._output: TypeAdapter[Any] | None = None if output is None else TypeAdapter(output)
-        _declared[name] = self
+        self._registry[name] = self
 
     def __repr__(self) -> str:
         return f"Point({self.name!r})"

@@ -191,6 +191,7 @@ class Registry:
 
     def _leave(self, hints: Hints) -> None:
         hints.close()
+        self._end_replaced()
         try:
             tenancy.gate(PUBLIC, lambda: Process.objects.filter(id=self.process).delete())
         except (DatabaseError, InterfaceError):

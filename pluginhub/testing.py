@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pluginhub import compositions, injection
 from pluginhub.chains import _ainvoke, _invoke
 from pluginhub.context import Cache, Context, Jobs, Pairs, Run, Services, Storage
+from pluginhub.exceptions import HookError
 from pluginhub.metrics import Metrics
 from pluginhub.plugins import Plugin
 from pluginhub.types import HOST, Caller, Tenant
@@ -119,6 +120,7 @@ class MemoryJobs:
 
     enqueued: list[tuple[str, Any]] = field(default_factory=list)
     handlers: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    open: bool = False
 
     def enqueue(self, name: str, data: Any = None, **options: Any) -> str:
         self.enqueued.append((name, copy.deepcopy(data)))
@@ -128,6 +130,8 @@ class MemoryJobs:
         return self.enqueue(name, data, **options)
 
     def process(self, name: str, handler: Callable[..., Any]) -> None:
+        if not self.open:
+            raise HookError("context.jobs.process works in activate only.", hint="Move the call there.")
         self.handlers[name] = handler
 
 

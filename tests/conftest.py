@@ -10,16 +10,21 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from pluginhub import loading, tenancy
+from pluginhub import access, loading, tenancy
 from pluginhub.registry import registry
 from pluginhub.types import Tenant
+from tenants import installation, processes
+from tenants.demonstration import Demonstration
+from tenants.processes import SiteProcess
+from tenants.proofs import Client
 from tests import rows, services
 
 T = TypeVar("T")
@@ -41,8 +46,6 @@ def _turn(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The servers, the tables, and the standing tenants."""
-    from tenants import installation
-
     with services.running():
         with django_db_blocker.unblock():
             installation.migrate()
@@ -60,16 +63,18 @@ def _django_db_helper(
     """Serve `db` and the mark `django_db`, in place of pytest-django's fixture, which knows one schema only."""
     with django_db_blocker.unblock():
         yield
+        _forget()
         connection.close()
         if "live_site" not in request.fixturenames:
             rows.remove_all()
-        _forget()
 
 
 def _forget() -> None:
-    """Empty what this process remembers of rows that are gone."""
-    tenancy.forget()
+    """Empty what this process remembers of rows that are gone; the thread that follows the fleet ends, promptly."""
     registry.clear()
+    registry.stop()
+    access.forget()
+    tenancy.forget()
     loading.forget()
 
 
@@ -93,7 +98,6 @@ def in_acme(acme: Tenant) -> Iterator[Tenant]:
 @pytest.fixture
 def many_tenants(db: None) -> Callable[[int], list[Tenant]]:
     """`many_tenants(8)` makes eight tenants besides acme and globex."""
-    from tenants import installation
 
     def make(n: int) -> list[Tenant]:
         schemas = [f"{rows.SPARE}{number:03}" for number in range(n)]
@@ -129,6 +133,51 @@ def aside(db: None) -> Callable[..., Any]:
         return outcome[0]
 
     return call
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSite:
+    """A running site, set up as the demo is: a web process and a worker on the test run's databases."""
+
+    port: int
+    clients: dict[str, Client]
+    web: SiteProcess
+    worker: SiteProcess
+
+    def url(self, host: str, path: str = "/") -> str:
+        """`url("acme", "/admin/")`: an address that a browser opens; the host `""` is the public site."""
+        return f"http://{host + '.' if host else ''}localhost:{self.port}{path}"
+
+
+@pytest.fixture(scope="session")
+def _running_site(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveSite]:
+    logs, port = tmp_path_factory.mktemp("site"), processes.free_port()
+    with django_db_blocker.unblock():
+        rows.remove_all()
+        clients = Demonstration(port, lambda line: None).set_up()
+        _forget()
+        connections.close_all()
+        with processes.worker(log=logs / "worker.log") as worker, processes.web(port, log=logs / "web.log") as web:
+            yield LiveSite(port, clients, web, worker)
+
+
+@pytest.fixture
+def live_site(db: None, _running_site: LiveSite, request: pytest.FixtureRequest) -> Iterator[LiveSite]:
+    """The site; user and password of every admin are `admin`. What its processes said is shown where a test fails."""
+    yield _running_site
+    for process in (_running_site.web, _running_site.worker):
+        assert process.alive(), f"The {process.name} died:\n{process.last_words()}"
+        if getattr(request.node, "failed", False):
+            print(f"--- {process.name}\n{process.last_words()}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.failed = getattr(item, "failed", False) or report.failed  # type: ignore[attr-defined]
+    return report
 
 
 @pytest.fixture(scope="session")
