@@ -205,9 +205,9 @@ def _imported(path: str) -> Any:
 
 
 def _is_ours(middleware: Any) -> bool:
-    kinds = getattr(middleware, "__mro__", (middleware,))
-    return any(
-        f"{kind.__module__}.{kind.__qualname__}" == MIDDLEWARE for kind in kinds if hasattr(kind, "__qualname__")
+    ours = _imported(MIDDLEWARE)
+    return middleware is ours or (
+        isinstance(middleware, type) and isinstance(ours, type) and issubclass(middleware, ours)
     )
 
 

@@ -18,7 +18,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -172,8 +172,8 @@ def _in_type(annotation: Any, value: Any, path: str, change: Change) -> Any:
         return change(value, path) if isinstance(value, str) else value
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _in_model(annotation, value, path, change)
-    if is_typeddict(annotation) or dataclasses.is_dataclass(annotation):
-        return _in_keys(get_type_hints(annotation, include_extras=True), value, path, change)
+    if dataclasses.is_dataclass(annotation) or hasattr(annotation, "__required_keys__"):  # or a TypedDict of any kind
+        return _in_keys(get_type_hints(annotation), value, path, change)
     return _in_arguments(annotation, value, path, change)
 
 

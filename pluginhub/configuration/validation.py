@@ -136,16 +136,18 @@ def _cycles(configuration: Configuration) -> Iterator[Problem]:
 
 def _find_cycle(start: str, uses: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:
     """Return the first cycle met from `start`, closed. Walks without recursion: chains may be long."""
-    path: list[str] = []
+    path: dict[str, None] = {}
     waiting: list[tuple[str, bool]] = [(start, False)]
     while waiting:
         name, leaving = waiting.pop()
         if leaving:
-            done.add(path.pop())
+            path.pop(name)
+            done.add(name)
         elif name in path:
-            return [*path[path.index(name) :], name]
+            done.update(path)
+            return [*list(path)[list(path).index(name) :], name]
         elif name not in done:
-            path.append(name)
+            path[name] = None
             waiting.append((name, True))
             waiting += [(used, False) for used in reversed(uses.get(name, ()))]
     return []
