@@ -48,7 +48,7 @@ class Plugin:
     `get_state()`
         Before the instance is replaced: plain JSON for its successor.
     `deactivate(context)`
-        Once, after the last run. Must bear being called after a partial activation.
+        Once, after the last run; also when it came up but a child of it, or a later sibling, could not.
 
     Optional pydantic models, as nested classes: `Config` (the admin's form), `Input` and `Output` (checked around
     `process`), `Params` (checked before `stream`).
