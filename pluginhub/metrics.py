@@ -140,9 +140,10 @@ class _Folded(Collector):
 def register(registry: CollectorRegistry = REGISTRY) -> None:
     """Export the plugins' metrics through `registry`. Harmless when done twice."""
     with _lock:
-        if registry not in _registered:
-            _registered.add(registry)
-            registry.register(_Folded())
+        if registry in _registered:
+            return
+        _registered.add(registry)
+    registry.register(_Folded())  # may collect at once, which takes the lock
 
 
 _registered: set[CollectorRegistry] = set()

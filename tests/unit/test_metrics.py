@@ -22,7 +22,7 @@ class MeasuredBoom(Plugin):
 
 
 def exported() -> str:
-    registry = CollectorRegistry()
+    registry = CollectorRegistry(auto_describe=True)
     register(registry)
     register(registry)
     return generate_latest(registry).decode()
