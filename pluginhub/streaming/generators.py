@@ -8,12 +8,24 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from pluginhub import drivers
-from pluginhub.exceptions import HookError
+from pluginhub.exceptions import Fatal, HookError
 
-__all__ = ["END", "PAGE_ITEMS", "PAGE_SECONDS", "Looped", "Pulled", "Threaded", "generated", "shut", "step"]
+__all__ = [
+    "END",
+    "PAGE_ITEMS",
+    "PAGE_SECONDS",
+    "Looped",
+    "Pulled",
+    "Threaded",
+    "ashut",
+    "astep",
+    "generated",
+    "shut",
+    "step",
+]
 
 T = TypeVar("T")
 
@@ -42,7 +54,7 @@ class Pulled(Protocol):
 def generated(made: Any) -> Generator:
     """Return what a `stream` hook returned as an iterator. Raises `HookError` for what is none."""
     if hasattr(made, "__aiter__"):
-        return aiter(made)
+        return cast(AsyncIterator[Any], aiter(made))
     if isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping):
         return iter(made)
     if inspect.iscoroutine(made):
@@ -81,15 +93,15 @@ class Threaded:
     async def close(self) -> None:
         if self._hop is not None:
             await asyncio.wait({self._hop})  # its thread cannot be interrupted
-        if not self._over and (close := getattr(self._generator, "close", None)) is not None:
+        if not self._over:
             self._over = True
-            await self._in_thread(close)
+            await self._in_thread(shut, self._generator)
 
     def _advance(self, n: int) -> None:
         until = monotonic() + PAGE_SECONDS
         try:
             for _ in range(n):
-                item = next(self._generator, END)
+                item = step(self._generator)
                 if item is END:
                     self._over = True
                     return
@@ -136,11 +148,11 @@ class Looped:
         self._pulls += 1
         if self._pulls % PAGE_ITEMS == 0:
             await asyncio.sleep(0)  # a generator that never waits would keep all others waiting
-        item = await self._on_process_loop(step(self._generator))
+        item = await self._on_process_loop(astep(self._generator))
         return [] if item is END else [item]
 
     async def close(self) -> None:
-        await self._on_process_loop(shut(self._generator))
+        await self._on_process_loop(ashut(self._generator))
 
     async def _on_process_loop(self, work: Coroutine[Any, Any, T]) -> T:
         there = drivers.process_loop()
@@ -154,12 +166,39 @@ class Looped:
             return await work
 
 
-async def step(generator: AsyncIterator[Any]) -> Any:
+def step(generator: Iterator[Any]) -> Any:
     """Return the next item or `END`."""
-    return await anext(generator, END)
+    try:
+        return next(generator, END)
+    except SystemExit as error:
+        raise _fatal() from error
 
 
-async def shut(generator: AsyncIterator[Any]) -> None:
+async def astep(generator: AsyncIterator[Any]) -> Any:
+    """The asynchronous twin of `step`."""
+    try:
+        return await anext(generator, END)
+    except SystemExit as error:  # it would end the loop
+        raise _fatal() from error
+
+
+def shut(generator: Iterator[Any]) -> None:
     """Run the generator's `finally` blocks, where it has any."""
-    if (close := getattr(generator, "aclose", None)) is not None:
-        await close()
+    try:
+        if (close := getattr(generator, "close", None)) is not None:
+            close()
+    except SystemExit as error:
+        raise _fatal() from error
+
+
+async def ashut(generator: AsyncIterator[Any]) -> None:
+    """The asynchronous twin of `shut`."""
+    try:
+        if (close := getattr(generator, "aclose", None)) is not None:
+            await close()
+    except SystemExit as error:
+        raise _fatal() from error
+
+
+def _fatal() -> Fatal:
+    return Fatal("The plugin tried to end the process.", hint="Raise Fatal in its place.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pluginhub import drivers, tenancy
-from pluginhub.streaming.generators import END, shut, step
+from pluginhub.streaming.generators import END, ashut, astep, shut, step
 from pluginhub.streaming.opened import Opened, item_of, open_generator
 from pluginhub.streaming.progress import follow, is_job
 from pluginhub.streaming.sources import open  # noqa: A004
@@ -66,7 +66,7 @@ class Stream:
     async def aclose(self) -> None:
         """The asynchronous twin of `close`."""
         if self._asteps is not None:
-            await shut(self._asteps)
+            await ashut(self._asteps)
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,10 +125,8 @@ def _next(opened: Opened) -> Any:
     generator = opened.generator
     try:
         if isinstance(generator, AsyncIterator):
-            return drivers.on_loop(lambda _: step(generator))
-        return next(generator, END)
-    except SystemExit as error:
-        raise opened.quit() from error
+            return drivers.on_loop(lambda _: astep(generator))
+        return step(generator)
     except Exception as error:
         opened.failed(error)
         raise
@@ -137,6 +135,6 @@ def _next(opened: Opened) -> Any:
 def _close(opened: Opened) -> None:
     generator = opened.generator
     if isinstance(generator, AsyncIterator):
-        drivers.on_loop(lambda _: shut(generator))
-    elif (close := getattr(generator, "close", None)) is not None:
-        close()
+        drivers.on_loop(lambda _: ashut(generator))
+    else:
+        shut(generator)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pluginhub import runs
 from pluginhub.context import Context, Services
-from pluginhub.exceptions import Fatal, InvalidInput, PluginHubError, mark
+from pluginhub.exceptions import InvalidInput, PluginHubError, mark
 from pluginhub.metrics import timings
 from pluginhub.pipelines import errors_of
 from pluginhub.registry import registry
@@ -42,12 +42,6 @@ class Opened:
             timings(self.services.plugin, self.tenant.schema).failed()
         if not isinstance(error, PluginHubError):
             log.error("The stream %s of tenant %s failed", self.name, self.tenant, exc_info=error)
-
-    def quit(self) -> Fatal:
-        """Return the error to raise when the generator tried to end the process."""
-        error = Fatal("The plugin tried to end the process.", hint="Raise Fatal in its place.")
-        self.failed(error)
-        return error
 
 
 def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: Caller) -> Opened:

@@ -46,11 +46,8 @@ class Source:
             return []
         self._pulling = True
         try:
-            with tenancy.enter(self._opened.tenant):
+            with tenancy.enter(self._opened.tenant), tenancy.fenced():
                 page = [item_of(each) for each in await self._pulled.pull(n)]
-        except SystemExit as error:
-            self.ended = True
-            raise self._opened.quit() from error
         except Exception as error:
             self.ended = True
             self.failed(error)
@@ -72,9 +69,9 @@ class Source:
             return
         self._closed = True
         try:
-            with tenancy.enter(self._opened.tenant):
+            with tenancy.enter(self._opened.tenant), tenancy.fenced():
                 await self._pulled.close()
-        except (Exception, SystemExit):
+        except Exception:
             log.exception("The stream %s of tenant %s did not close cleanly", self._opened.name, self._opened.tenant)
         finally:
             self._opened.release()
@@ -96,5 +93,5 @@ def _pulled(opened: Opened) -> Pulled:
     generator = opened.generator
     if isinstance(generator, AsyncIterator):
         return Looped(generator)
-    with tenancy.enter(opened.tenant):  # its context, in whatever thread it is pulled
+    with tenancy.enter(opened.tenant), tenancy.fenced():  # its context, in whatever thread it is pulled
         return Threaded(generator)
