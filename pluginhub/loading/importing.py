@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from time import monotonic
 from types import ModuleType
 
+from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.loading.discovery import FILES, entry, rediscover
 from pluginhub.loading.entries import Entry, UnknownPlugin
@@ -83,6 +84,12 @@ def forget(name: str | None = None) -> None:
 
 
 def _fill(slot: _Slot, found: Entry) -> type[Plugin]:
+    if settings.SAFE_MODE:
+        raise NotReady(
+            f"Plugin {found.name!r} is not imported: PluginHub runs in safe mode.",
+            hint="Unset PLUGINHUB_SAFE_MODE.",
+            plugin=found.name,
+        )
     now, failure = monotonic(), slot.failure
     if failure is not None and failure.digest == found.digest and now < failure.until:
         raise _not_ready(found, failure, now)

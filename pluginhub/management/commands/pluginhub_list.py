@@ -1,0 +1,78 @@
+"""`manage.py pluginhub_list`: what tenants have set up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import ProgrammingError
+
+from pluginhub import configuration, loading, publishing, tenancy
+from pluginhub.configuration import ChainSpec, CompositionSpec, RegistrationSpec
+from pluginhub.management.commanding import TenantCommand
+from pluginhub.types import Tenant
+
+__all__ = ["Command"]
+
+Spec = RegistrationSpec | ChainSpec | CompositionSpec
+
+
+class Command(TenantCommand):
+    help = "List a tenant's targets, or all tenants. Imports no plugin."
+    tenant_required = False
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["tenant"] is not None:
+            super().handle(*args, **options)
+            return
+        rows = [("TENANT", "REVISION", "TARGETS", "DRAFT"), *(_summary(tenant) for tenant in tenancy.tenants())]
+        self._table(rows)
+
+    def work(self, tenant: Tenant, options: dict[str, Any]) -> None:
+        draft = configuration.read()
+        rows = [("NAME", "KIND", "USES", "STATE"), *(_row(kind, spec) for kind, spec in draft.targets())]
+        self._table(rows)
+        points = [("POINT", "TARGETS"), *((name, ", ".join(spec.targets)) for name, spec in draft.points.items())]
+        if len(points) > 1:
+            self.stdout.write("")
+            self._table(points)
+        self.stdout.write(f"\n{' '.join(_state())}")
+
+    def _table(self, rows: Iterable[tuple[str, ...]]) -> None:
+        rows = list(rows)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            self.stdout.write("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _summary(tenant: Tenant) -> tuple[str, ...]:
+    try:
+        with tenancy.visit(tenant):
+            revision, draft = _state()
+            return tenant.schema, revision, str(len(configuration.read().names())), draft
+    except ProgrammingError:
+        return tenant.schema, "?", "?", "not migrated"
+
+
+def _state() -> tuple[str, str]:
+    live, changes = publishing.live(), publishing.changes()
+    revision = f"revision {live.number}" if live else "nothing published"
+    return revision, f"{len(changes)} unpublished changes" if changes else "as published"
+
+
+def _row(kind: str, spec: Spec) -> tuple[str, ...]:
+    state = [word for word, holds in (("disabled", not spec.enabled), ("public", spec.public)) if holds]
+    plugin = getattr(spec, "plugin", "")
+    if plugin:
+        entry = loading.catalog().get(plugin)
+        problem = "the plugin is missing" if entry is None else entry.problem
+        state += [problem] if problem else []
+    return spec.name, kind, _uses(spec), ", ".join(state) or "enabled"
+
+
+def _uses(spec: Spec) -> str:
+    if isinstance(spec, ChainSpec):
+        return " → ".join(step.target for step in spec.steps)
+    if isinstance(spec, CompositionSpec):
+        return f"{spec.plugin or spec.strategy}({', '.join(member.target for member in spec.members)})"
+    return spec.plugin
