@@ -19,7 +19,7 @@ ledger: list[Any] = []
 """Each item as it is made, then `closed`. Kept in this process; the stored value `closed` counts in any."""
 
 
-class Params(BaseModel):
+class Counted(BaseModel):
     count: int = Field(5, ge=0)
     fail_at: int | None = None
     how: Literal["raise", "refuse", "exit", "unspeakable"] = "raise"
@@ -30,9 +30,9 @@ class Params(BaseModel):
 class Synchronous(Plugin):
     """Count, in threads."""
 
-    Params = Params
+    Params = Counted
 
-    def stream(self, params: Params, context: Context) -> Iterator[Item]:
+    def stream(self, params: Counted, context: Context) -> Iterator[Item]:
         try:
             for n in _numbers(params, context):
                 if params.pause:
@@ -46,9 +46,9 @@ class Synchronous(Plugin):
 class Asynchronous(Plugin):
     """Count, on the loop."""
 
-    Params = Params
+    Params = Counted
 
-    async def stream(self, params: Params, context: Context) -> AsyncIterator[Item]:
+    async def stream(self, params: Counted, context: Context) -> AsyncIterator[Item]:
         try:
             who = await context.storage.aget("who")
             for n in _numbers(params, context):
@@ -100,7 +100,7 @@ PLUGINS = {
 }
 
 
-def _numbers(params: Params, context: Context) -> Iterator[int]:
+def _numbers(params: Counted, context: Context) -> Iterator[int]:
     for n in range((context.cursor or 0) + 1, params.count + 1):
         _note(n)
         if n == params.fail_at:
@@ -117,7 +117,7 @@ def _fail(how: str) -> None:
         raise LookupError("a secret of the plugin's")
 
 
-def _item(n: int, params: Params, who: str) -> Item:
+def _item(n: int, params: Counted, who: str) -> Item:
     data: dict[str, Any] = {"n": n, "who": who, "padding": "x" * params.size}
     if n == params.fail_at and params.how == "unspeakable":
         data["object"] = object()
