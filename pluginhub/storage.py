@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import connections
 from django_tenants.utils import get_tenant_database_alias
@@ -52,10 +52,14 @@ _SET_IF_SAME = """
 """
 
 
+Pairs: TypeAlias = list[tuple[str, Any]]  # inside the class, `list` is a method
+
+
 class TenantStorage:
     """The values of one namespace: a registration's name, or `""` for what the tenant's plugins share.
 
     Lives as long as anyone holds it, and holds nothing itself. Values are plain JSON, within the limits on a body.
+    PostgreSQL keeps numbers as decimals: a float without a fraction may come back as an `int`.
     """
 
     __slots__ = ("namespace", "tenant")
@@ -80,7 +84,7 @@ class TenantStorage:
         """Return whether there was something to delete."""
         return bool(self._execute(_DELETE, (self.namespace, _key(key))))
 
-    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> list[tuple[str, Any]]:
+    def list(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs:
         """Return `(key, value)` pairs in order of the keys' code points: those with `prefix`, after `after`."""
         rows = self._execute(_LIST, (self.namespace, after, prefix, limit))
         return [(key, json.loads(value)) for key, value in rows]
@@ -107,7 +111,7 @@ class TenantStorage:
     async def adelete(self, key: str) -> bool:
         return await tenancy.agate(self.tenant, self.delete, key)
 
-    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Sequence[tuple[str, Any]]:
+    async def alist(self, prefix: str = "", *, after: str = "", limit: int = 1000) -> Pairs:
         return await tenancy.agate(self.tenant, self.list, prefix, after=after, limit=limit)
 
     async def aincrement(self, key: str, by: int = 1) -> int:
