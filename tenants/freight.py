@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, StringConstraints
-from pydantic import Field as Bounded
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from pluginhub.points import Point
 
 __all__ = ["ETA", "QUOTE", "Estimate", "Line", "Quote", "Shipment", "default_estimate", "default_quote"]
 
-Code = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z]{3}$")]
+
+def _code(text: str) -> str:
+    code = text.strip().upper()
+    if len(code) != 3 or not (code.isascii() and code.isalpha()):
+        raise PydanticCustomError("airport_code", "An airport has a code of three letters, such as ZRH.")
+    return code
+
+
+Code = Annotated[str, Field(max_length=100), AfterValidator(_code)]
 
 
 class Shipment(BaseModel):
@@ -19,7 +27,7 @@ class Shipment(BaseModel):
 
     origin: Code
     destination: Code
-    weight_kg: float = Bounded(gt=0, le=100_000, allow_inf_nan=False)
+    weight_kg: float = Field(gt=0, le=100_000, allow_inf_nan=False)
 
 
 class Line(BaseModel):

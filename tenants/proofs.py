@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from pluginhub.exceptions import PluginHubError
@@ -57,11 +59,11 @@ class Client:
         except OSError as error:
             raise ProofFailed(f"{method} {path} of {self.schema} got no answer: {error}") from error
 
-    def socket(self) -> ClientConnection:
+    def connect(self) -> ClientConnection:
         """Open the tenant's websocket."""
         return connect(
             f"ws://{self.host}:{self.port}/ws/hub/",
-            host="127.0.0.1",
+            sock=socket.create_connection(("127.0.0.1", self.port), SECONDS),
             subprotocols=["pluginhub.v1"],  # type: ignore[list-item]
             additional_headers={"Authorization": f"Bearer {self.token}"},
             open_timeout=SECONDS,
@@ -87,7 +89,7 @@ def follow_job(client: Client, name: str, data: Any) -> Iterator[dict[str, Any]]
 def pull(client: Client, stream: str, params: Any, demands: list[int]) -> Iterator[list[dict[str, Any]]]:
     """Subscribe to a stream over a websocket and yield the items that came for each demand; then cancel."""
     first, *further = demands
-    with client.socket() as socket:
+    with _opened(client) as connection:
         subscribe = {
             "type": "subscribe",
             "id": "1",
@@ -96,19 +98,26 @@ def pull(client: Client, stream: str, params: Any, demands: list[int]) -> Iterat
             "cursor": None,
             "demand": first,
         }
-        socket.send(json.dumps(subscribe))
-        yield [_next(socket, client) for _ in range(first)]
+        connection.send(json.dumps(subscribe))
+        yield [_next(connection, client) for _ in range(first)]
         for n in further:
-            socket.send(json.dumps({"type": "request", "id": "1", "n": n}))
-            yield [_next(socket, client) for _ in range(n)]
-        socket.send(json.dumps({"type": "cancel", "id": "1"}))
+            connection.send(json.dumps({"type": "request", "id": "1", "n": n}))
+            yield [_next(connection, client) for _ in range(n)]
+        connection.send(json.dumps({"type": "cancel", "id": "1"}))
 
 
-def _next(socket: ClientConnection, client: Client) -> dict[str, Any]:
+def _opened(client: Client) -> ClientConnection:
     try:
-        while (frame := json.loads(socket.recv(timeout=SECONDS)))["type"] in ("ping", "pong"):
+        return client.connect()
+    except (OSError, WebSocketException) as error:
+        raise ProofFailed(f"The websocket of {client.schema} does not open: {error}") from error
+
+
+def _next(connection: ClientConnection, client: Client) -> dict[str, Any]:
+    try:
+        while (frame := json.loads(connection.recv(timeout=SECONDS)))["type"] in ("ping", "pong"):
             pass
-    except (OSError, TimeoutError) as error:
+    except (OSError, WebSocketException) as error:
         raise ProofFailed(f"The stream of {client.schema} gave no item: {error}") from error
     if frame["type"] != "next":
         raise ProofFailed(f"The stream of {client.schema} gave {frame} instead of an item.")
