@@ -40,7 +40,7 @@ from pluginhub import conf
 __all__ = ["check_apps", "check_channel_layers", "check_database", "check_middleware", "check_queues", "check_settings"]
 
 MIDDLEWARE = "pluginhub.middleware.PluginMiddleware"
-SETTINGS_DOCS = "See docs/settings.md."
+SETTINGS_DOCS = "See docs/hosting.md."
 
 
 @register("pluginhub")

@@ -49,7 +49,7 @@ def test_e001_a_key_that_does_not_exist() -> None:
     assert of(check_settings, PLUGINHUB={"PLUGIN_DIR": "x"}) == [
         Error(
             "PLUGINHUB['PLUGIN_DIR'] is no setting.",
-            hint="Did you mean 'PLUGINS_DIR', 'PLUGINS'? See docs/settings.md.",
+            hint="Did you mean 'PLUGINS_DIR', 'PLUGINS'? See docs/hosting.md.",
             id="pluginhub.E001",
         )
     ]
@@ -59,7 +59,7 @@ def test_e001_a_value_that_does_not_fit() -> None:
     assert of(check_settings, PLUGINHUB={"JOB_ATTEMPTS": 0}) == [
         Error(
             "PLUGINHUB['JOB_ATTEMPTS'] does not fit: Input should be greater than or equal to 1.",
-            hint="It is of type int. See docs/settings.md.",
+            hint="It is of type int. See docs/hosting.md.",
             id="pluginhub.E001",
         )
     ]
