@@ -110,8 +110,9 @@ class ConfiguredAdmin(DraftAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
         form = context["adminform"].form
         configuration = getattr(form, "configuration", None)
-        may = context["has_change_permission" if options.get("change") else "has_add_permission"]
-        if configuration is not None and may:
+        row = options.get("obj")
+        may_edit = self.has_change_permission(request, row) if row else self.has_add_permission(request)
+        if configuration is not None and may_edit:
             context["config_fieldsets"] = AdminForm(configuration, configuration.fieldsets(), {}, (), self)
             context["config_errors"] = configuration.non_field_errors()
             context["media"] += configuration.media

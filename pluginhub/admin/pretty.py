@@ -14,7 +14,7 @@ __all__ = ["pretty", "short"]
 def pretty(value: Any) -> SafeString:
     """A block of indented JSON."""
     if value is None:
-        return format_html("–")
+        return format_html("{}", "–")
     return format_html('<pre class="pluginhub-code">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
 
 
