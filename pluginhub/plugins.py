@@ -129,7 +129,7 @@ class CompositePlugin(Plugin):
 
 def job(name: str) -> Callable[[F], F]:
     """Mark a method `(self, data, context)` as the handler of jobs named `<registration>.<name>`."""
-    if not isinstance(name, str) or not name or "." in name:
+    if not name or "." in str(name):
         raise HookError(f"@job needs a name without dots, not {name!r}.", hint='Write @job("import") above the method.')
 
     def keep(method: F) -> F:

@@ -6,10 +6,10 @@ import asyncio
 import threading
 from typing import Any, ClassVar
 
-from pluginhub.storage import TenantStorage
 from pydantic import BaseModel, SecretStr
 
 from pluginhub import CompositePlugin, Context, Plugin, Refuse, job
+from pluginhub.storage import TenantStorage
 
 PLUGINS = {
     name: f"tests.integration.samples:{kind}"
@@ -170,4 +170,4 @@ class Cheapest(CompositePlugin):
     """Ask every child and answer with the smallest result."""
 
     def process(self, value: int, context: Context) -> int:
-        return min(context.call(child, value) for child in self.children)
+        return min(int(context.call(child, value)) for child in self.children)

@@ -58,7 +58,7 @@ def put(
 ) -> None:
     """Publish these targets, and nothing else, for the current tenant."""
     kinds: dict[type, str] = {RegistrationSpec: "registrations", ChainSpec: "chains", CompositionSpec: "compositions"}
-    parts: dict[str, dict[str, Any]] = {"registrations": {}, "chains": {}, "compositions": {}}
+    parts: dict[str, Any] = {"registrations": {}, "chains": {}, "compositions": {}}
     for spec in specs:
         parts[kinds[type(spec)]][spec.name] = spec
     hung = {name: PointSpec(point=name, targets=tuple(targets)) for name, targets in (points or {}).items()}

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from pluginhub.conf import Settings
 from pluginhub.context import Context
 from pluginhub.loading import Entry
 from pluginhub.plugins import HOOKS
@@ -51,3 +52,11 @@ def test_everything_the_context_offers_is_documented() -> None:
 def test_every_field_of_the_catalog_is_documented() -> None:
     text = (DOCS / "catalog.md").read_text()
     assert [field.name for field in fields(Entry) if f"`{field.name}`" not in text] == []
+
+
+def test_every_setting_check_and_command_is_documented() -> None:
+    text = (DOCS / "hosting.md").read_text()
+    root = DOCS.parent / "pluginhub"
+    checks = re.findall(r'id="pluginhub\.(E\d+)"', (root / "checks.py").read_text())
+    commands = [path.stem for path in (root / "management" / "commands").glob("pluginhub_*.py")]
+    assert [name for name in [*Settings.model_fields, *checks, *commands] if f"{name}" not in text] == []
