@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from pluginhub import Context, Item, Plugin, Refuse
 from pluginhub.tenancy import current_or_none
 
-__all__ = ["PLUGINS", "Asynchronous", "Synchronous", "ledger"]
+__all__ = ["PLUGINS", "Asynchronous", "Synchronous", "ledger", "sample"]
 
 ledger: list[Any] = []
 """Each item as it is made, then `closed`. Kept in this process; the stored value `closed` counts in any."""
@@ -62,11 +62,21 @@ class Asynchronous(Plugin):
 class Endless(Plugin):
     """Never wait and never end: what a careless author writes."""
 
-    async def stream(self, params: Any, context: Context) -> AsyncIterator[int]:
-        n = 0
+    async def stream(self, params: Any, context: Context) -> AsyncIterator[Item]:
+        n = context.cursor or 0
         while True:
             n += 1
-            yield n
+            yield Item(sample(n), cursor=n)
+
+
+class EndlessThreaded(Plugin):
+    """The same, pulled in threads."""
+
+    def stream(self, params: Any, context: Context) -> Iterator[Item]:
+        n = context.cursor or 0
+        while True:
+            n += 1
+            yield Item(sample(n), cursor=n)
 
 
 class Plain(Plugin):
@@ -94,10 +104,16 @@ PLUGINS = {
     "synchronous": "tests.streamers:Synchronous",
     "asynchronous": "tests.streamers:Asynchronous",
     "endless": "tests.streamers:Endless",
+    "endless-threaded": "tests.streamers:EndlessThreaded",
     "plain": "tests.streamers:Plain",
     "nothing": "tests.streamers:Nothing",
     "who-am-i": "tests.streamers:WhoAmI",
 }
+
+
+def sample(n: int) -> dict[str, Any]:
+    """Return an item of the size of an airport."""
+    return {"n": n, "icao": "LSZH", "name": "Zurich Airport", "city": "Zurich", "country": "CH", "tz": "Europe/Zurich"}
 
 
 def _numbers(params: Counted, context: Context) -> Iterator[int]:
