@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from pluginhub.contrib import embedded
+from pluginhub.contrib.embedded.places import places
 
 RUN = "PLUGINHUB_TEST_RUN"
 REDIS_DATABASE = 15
@@ -59,7 +61,16 @@ def running() -> Iterator[None]:
         yield
         client.flushdb()
     if base:
-        shutil.rmtree(base, ignore_errors=True)
+        _end(base)
+
+
+def _end(base: str) -> None:
+    """Have the servers end before their files go."""
+    embedded.leave(base)
+    until = time.monotonic() + 10
+    while places(base).run.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    shutil.rmtree(base)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import Any
 
 from tenants.site.database import database_from_url
@@ -55,7 +54,6 @@ MIDDLEWARE = [
     "pluginhub.middleware.PluginMiddleware",  # after the user is known
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
-MIDDLEWARE = [name for name in MIDDLEWARE if not name.startswith("pluginhub.") or find_spec(name.rpartition(".")[0])]
 ROOT_URLCONF = "tenants.site.urls"
 PUBLIC_SCHEMA_URLCONF = "tenants.site.urls_public"
 ASGI_APPLICATION = "tenants.site.asgi.application"

@@ -6,7 +6,7 @@ after its last user has gone, however that user went. Needs the extra `embedded`
 
 from __future__ import annotations
 
-from pluginhub.contrib.embedded.client import urls
+from pluginhub.contrib.embedded.client import leave, urls
 from pluginhub.contrib.embedded.places import Addresses, EmbeddedError, addresses
 
-__all__ = ["Addresses", "EmbeddedError", "addresses", "urls"]
+__all__ = ["Addresses", "EmbeddedError", "addresses", "leave", "urls"]

@@ -10,9 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-from pluginhub.contrib.embedded.places import EmbeddedError, Places, places
+from pluginhub.contrib.embedded.places import EmbeddedError, Places, places, refuse_foreign
 
-__all__ = ["urls"]
+__all__ = ["leave", "urls"]
 
 START_SECONDS = 60.0
 
@@ -30,6 +30,14 @@ def urls(base_dir: Path | str) -> tuple[str, str]:
         if place.base not in _held:
             _held[place.base] = _join(place)
     return place.addresses.database_url, place.addresses.redis_url
+
+
+def leave(base_dir: Path | str) -> None:
+    """Let go of the pair before this process ends. It ends about a second later, unless others use it."""
+    with _lock:
+        connection = _held.pop(places(base_dir).base, None)
+    if connection is not None:
+        connection.close()
 
 
 def _join(place: Places) -> socket.socket:
@@ -50,6 +58,7 @@ def _join(place: Places) -> socket.socket:
 
 def _ask(place: Places, until: float) -> socket.socket | None:
     """Return a connection that the supervisor counts, or `None` where there is no supervisor, or one about to leave."""
+    refuse_foreign(place.run)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(max(0.1, until - time.monotonic()))
     try:

@@ -87,12 +87,21 @@ def open_to_others(path: Path) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder that belongs to the servers' user alone; refuse one that somebody else put there."""
-    user = server_user()
-    owner = os.geteuid() if user is None else user.pw_uid
+    """Create a folder that belongs to the servers' user alone. Raises `EmbeddedError` as `refuse_foreign` does."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), owner):
-        raise EmbeddedError(f"{folder} belongs to somebody else.", hint="Remove it, or set DATABASE_URL and REDIS_URL.")
-    os.chown(folder, owner, -1)
+    refuse_foreign(folder)
+    user = server_user()
+    os.chown(folder, os.geteuid() if user is None else user.pw_uid, -1)
     folder.chmod(0o700)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise `EmbeddedError` for a folder that somebody else has put there, to listen in or to answer in our stead."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    user = server_user()
+    ours = {os.geteuid()} if user is None else {os.geteuid(), user.pw_uid}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours:
+        raise EmbeddedError(f"{folder} belongs to somebody else.", hint="Remove it, or set DATABASE_URL and REDIS_URL.")
