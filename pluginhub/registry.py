@@ -67,6 +67,7 @@ class Registry:
         self._ended: SimpleQueue[Runtime] = SimpleQueue()
         self._starting = threading.Lock()
         self._follower: threading.Thread | None = None
+        self._follows = True
         self._stop = threading.Event()
 
     def clear(self) -> None:
@@ -117,11 +118,15 @@ class Registry:
     def follow(self, kind: str | None = None) -> None:
         """Start the thread that follows the fleet, once. `kind` names this process there: web, worker, command."""
         self.kind = kind or self.kind
-        if self._follower is None:
+        if self._follower is None and self._follows:
             with self._starting:
                 if self._follower is None:
                     self._follower = threading.Thread(target=self._run, name="pluginhub-follow", daemon=True)
                     self._follower.start()
+
+    def refrain(self) -> None:
+        """Start no thread that follows: for a short-lived process, which calls `refresh` before each job."""
+        self._follows = False
 
     def stop(self) -> None:
         """End the following thread, and take this process out of the fleet."""
@@ -180,7 +185,7 @@ class Registry:
             try:
                 if time.monotonic() - said >= SEEN_SECONDS:
                     said = time.monotonic()
-                    tenancy.gate(PUBLIC, self._say_alive)
+                    tenancy.gate(PUBLIC, self.say_alive)
                 self.look()
             except (DatabaseError, InterfaceError):
                 log.warning("The fleet's heads cannot be read; serving what is loaded", exc_info=True)
@@ -198,7 +203,8 @@ class Registry:
             log.debug("This process could not leave the fleet", exc_info=True)
         connections.close_all()
 
-    def _say_alive(self) -> None:
+    def say_alive(self) -> None:
+        """Write this process's row of the fleet, and remove those of processes long silent. In `PUBLIC`."""
         now = timezone.now()
         facts = {"kind": self.kind, "host": socket.gethostname(), "pid": os.getpid(), "seen": now}
         Process.objects.update_or_create(

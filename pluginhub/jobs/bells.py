@@ -78,14 +78,14 @@ class BellOrJob(Job):
     def _deserialize_data(self) -> None:
         call = _read_bell(self.data)
         if call is None:
-            super()._deserialize_data()
+            super()._deserialize_data()  # type: ignore[no-untyped-call]
         else:
             self._func_name, self._instance, self._args, self._kwargs = call
 
 
 def _read_bell(data: bytes) -> tuple[str, None, list[str], dict[str, Any]] | None:
     try:
-        call = JSONSerializer.loads(data)
+        call = JSONSerializer.loads(data)  # type: ignore[no-untyped-call]
     except (ValueError, RecursionError):
         return None
     match call:

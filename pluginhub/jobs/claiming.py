@@ -126,7 +126,7 @@ def waiting() -> bool:
 
 def renew(claim: Claim, progress: Progress) -> bool | None:
     """Extend the lease and record progress. Return whether a cancel was asked for, or `None` when the claim is lost."""
-    params = {
+    params: dict[str, Any] = {
         "id": claim.id,
         "token": claim.token,
         "lease": settings.JOB_LEASE_SECONDS,

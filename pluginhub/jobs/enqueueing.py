@@ -123,7 +123,8 @@ def _attempts(attempts: int | None) -> int:
 
 def _key(key: str | None) -> str | None:
     fits = key is None or (0 < len(key) <= KEY_LENGTH and "\0" not in key)
-    return _checked("idempotency_key", key, fits, f"Must have 1 to {KEY_LENGTH} characters.")
+    _checked("idempotency_key", key, fits, f"Must have 1 to {KEY_LENGTH} characters.")
+    return key
 
 
 def _checked(option: str, value: Any, fits: bool, message: str) -> Any:

@@ -69,7 +69,8 @@ def retry(id: str | UUID, caller: Caller = HOST) -> dict[str, Any]:  # noqa: A00
 
 def _find(id: str | UUID, caller: Caller, permission: str, *, lock: bool = False) -> Job:  # noqa: A002
     rows = Job.objects.using(claiming.alias())
-    job = (rows.select_for_update() if lock else rows).filter(id=_uuid(id)).first()
+    key = _uuid(id)
+    job = None if key is None else (rows.select_for_update() if lock else rows).filter(id=key).first()
     if job is None or not (caller.may(permission) or _asked(caller, job)):
         raise NotFound(f"There is no job {str(id)[:100]!r} here.")
     return job

@@ -13,6 +13,7 @@ from django.db import connections
 from pluginhub import drivers, registry, runs, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import NoTenant, mark
+from pluginhub.fleet.models import Head
 from pluginhub.jobs import bells, claiming, ending, horses
 from pluginhub.jobs.claiming import Claim
 from pluginhub.jobs.keeping import Held, Keeper, LeaseLost, TimeUp
@@ -90,12 +91,20 @@ def _run(claim: Claim, keeper: Keeper) -> bool:
 def _handle(held: Held) -> tuple[Any, int]:
     """Run the job's target or handler at the newest revision. Its caller was allowed to ask when it was enqueued."""
     claim, tenant = held.claim, tenancy.current()
-    registry.refresh(tenant)
+    _follow(tenant)
     with registry.lease(tenant) as runtime, tenancy.fenced():
         node = runtime.handler(claim.name)
         run = runs.begin(runtime, caller=claim.caller, seconds=claim.seconds, run_id=str(claim.id), report=held.report)
         with _marked(claim.name, runtime):
             return drivers.run(node, claim.data, run), runtime.revision
+
+
+def _follow(tenant: Tenant) -> None:
+    """Serve the newest revision; told on this thread's connection, since another would have to connect."""
+    heads = Head.objects.using(claiming.alias()).filter(schema=tenant.schema)
+    newest = heads.values_list("revision", flat=True).first() or 0
+    if registry.registry.running().get(tenant.schema, newest) != newest:
+        registry.refresh(tenant)
 
 
 @contextmanager

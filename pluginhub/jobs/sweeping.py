@@ -1,10 +1,14 @@
-"""The sweeper: rings again for what nobody heard. It is why Redis may forget and workers may die."""
+"""The sweeper: rings again for what nobody heard. It is why Redis may forget and workers may die.
+
+Its thread is the one part of a worker that keeps a connection, so it also says in the fleet that the worker lives.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
@@ -13,8 +17,9 @@ from django.db.models.functions import Now
 from pluginhub import tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import NoTenant
-from pluginhub.fleet.models import Due
+from pluginhub.fleet.models import Due, Process
 from pluginhub.jobs import bells, claiming
+from pluginhub.registry import SEEN_SECONDS, registry
 from pluginhub.types import PUBLIC
 
 __all__ = ["Sweeper", "sweep"]
@@ -57,6 +62,7 @@ class Sweeper:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._busy = threading.Lock()
+        self._said = float("-inf")
         self._thread = threading.Thread(target=self._run, name="pluginhub sweeper", daemon=True)
 
     def start(self) -> None:
@@ -74,15 +80,28 @@ class Sweeper:
             yield
 
     def _run(self) -> None:
-        while True:
-            with self._busy:
-                try:
-                    sweep()
-                except (DatabaseError, InterfaceError) as error:
-                    log.warning("The sweeper cannot read the due list: %s", error)
-                except Exception:
-                    log.exception("A sweep failed")
-                finally:
-                    connections.close_all()
-            if self._stop.wait(settings.SWEEP_SECONDS):
-                return
+        registry.kind = "worker"
+        while not self._stop.is_set():
+            self._do(self._round)
+            self._stop.wait(settings.SWEEP_SECONDS)
+        self._do(self._leave)
+
+    def _round(self) -> None:
+        if time.monotonic() - self._said >= SEEN_SECONDS:
+            self._said = time.monotonic()
+            tenancy.gate(PUBLIC, registry.say_alive)
+        sweep()
+
+    def _leave(self) -> None:
+        tenancy.gate(PUBLIC, Process.objects.filter(id=registry.process).delete)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        with self._busy:
+            try:
+                work()
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("The sweeper's database does not answer: %s", error)
+            except Exception:
+                log.exception("The sweeper failed, and goes on")
+            finally:
+                connections.close_all()

@@ -13,6 +13,7 @@ from rq.job import Job
 from pluginhub.jobs import horses
 from pluginhub.jobs.bells import BellOrJob
 from pluginhub.jobs.sweeping import Sweeper
+from pluginhub.registry import registry
 
 __all__ = ["Worker"]
 
@@ -26,9 +27,8 @@ class Worker(rq.Worker):
     max_connection_wait_time = 5.0
 
     def __init__(self, queues: Any, *args: Any, job_class: Any = None, **kwargs: Any) -> None:
-        if job_class is None or job_class is Job:
-            job_class = BellOrJob
-        super().__init__(queues, *args, job_class=job_class, **kwargs)
+        kwargs["job_class"] = BellOrJob if job_class is None or job_class is Job else job_class
+        super().__init__(queues, *args, **kwargs)
         self.sweeper = Sweeper()
 
     @property
@@ -50,11 +50,12 @@ class Worker(rq.Worker):
             super().fork_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
-        super().setup_work_horse_signals()
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
         horses.become()
+        registry.refrain()
 
     def handle_warm_shutdown_request(self) -> None:
-        super().handle_warm_shutdown_request()
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.horse_pid:
             try:
                 os.kill(self.horse_pid, horses.STOP_SIGNAL)

@@ -81,6 +81,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = redis_url()
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 RQ_QUEUES = {"default": {"URL": REDIS_URL}}
+RQ = {"WORKER_CLASS": "pluginhub.jobs.Worker"}  # so that plain rqworker reads our bells, too
 RQ_SHOW_ADMIN_LINK = False
 CHANNEL_LAYERS = {
     "default": {

@@ -51,7 +51,13 @@ from pluginhub.valkey import client
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = {"tasks": "tests.integration.job_plugins:Tasks"}
-HURRIED = {"PLUGINS": PLUGINS, "JOB_LEASE_SECONDS": 1.5, "SWEEP_SECONDS": 0.3, "JOB_SLICE_SECONDS": 1.0, "POLL_SECONDS": 0.1}
+HURRIED = {
+    "PLUGINS": PLUGINS,
+    "JOB_LEASE_SECONDS": 1.5,
+    "SWEEP_SECONDS": 0.3,
+    "JOB_SLICE_SECONDS": 1.0,
+    "POLL_SECONDS": 0.1,
+}
 """Settings under which what takes half a minute takes a second."""
 
 ANN = Caller("ann", "http", user_id="7", permissions=frozenset({"pluginhub.run_target"}))
@@ -209,7 +215,7 @@ def test_redis_holds_the_tenants_name_and_nothing_else_of_a_job(in_acme: Tenant)
     held = django_rq.get_queue().get_job_ids()
     data = zlib.decompress(client().hget(f"rq:job:{held[0]}", "data"))  # type: ignore[arg-type]
     assert json.loads(data) == ["pluginhub.jobs.bell", None, ["acme"], {}]
-    assert 0 < client().ttl(f"rq:job:{held[0]}") <= bells.BELL_SECONDS  # type: ignore[operator]
+    assert 0 < client().ttl(f"rq:job:{held[0]}") <= bells.BELL_SECONDS
 
 
 def test_a_later_job_does_not_ring_now(in_acme: Tenant) -> None:
@@ -340,9 +346,12 @@ def no_redis(settings: Settings) -> None:
 
 
 def test_without_redis_enqueueing_neither_fails_nor_stalls(in_acme: Tenant, no_redis: None) -> None:
-    begun = time.monotonic()
-    made = [jobs.enqueue("tasks") for _ in range(50)]
-    assert time.monotonic() - begun < 2.0
+    made, slowest = [], 0.0
+    for _ in range(50):
+        begun = time.monotonic()
+        made.append(jobs.enqueue("tasks"))
+        slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 2.0  # redis-py's own retries take 4.2 s
     assert Job.objects.filter(id__in=made).count() == _lines() == 50
 
 
@@ -477,7 +486,7 @@ def test_progress_is_seen_while_the_job_runs_and_a_few_times_a_second(
     in_acme: Tenant, tmp_path: Path, name: str
 ) -> None:
     job = jobs.enqueue(f"tasks.{name}", {"seconds": 1.2, "ledger": str(tmp_path / "ledger")})
-    with client().pubsub() as ear, _working(in_acme):
+    with client().pubsub() as ear, _working(in_acme):  # type: ignore[no-untyped-call]
         ear.subscribe(bells.channel_of("acme", job))
         seen = set()
         while not (state := jobs.status(job))["ended"]:
@@ -767,13 +776,14 @@ def test_lines_of_deleted_jobs_and_dropped_tenants_go_away(in_acme: Tenant) -> N
 
 def test_a_bell_that_is_no_bell_runs_nothing(db: None, tmp_path: Path) -> None:
     evil = tmp_path / "evil"
-    for forged in (
+    forgeries: list[Any] = [
         ["os.system", None, [f"touch {evil}"], {}],
         ["pluginhub.jobs.bell", "os", ["acme"], {}],
         ["pluginhub.jobs.bell", None, ["acme", 1], {}],
         ["pluginhub.jobs.bell", None, [{}], {}],
         "nonsense",
-    ):
+    ]
+    for forged in forgeries:
         client().hset("rq:job:forged", mapping={"data": json.dumps(forged), "origin": "default"})
         job = jobs.Bell.fetch("forged", connection=client())
         for _ in range(2):

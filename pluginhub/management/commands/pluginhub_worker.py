@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from django.core.management.base import BaseCommand, CommandParser
 from django_rq.workers import get_worker
@@ -32,18 +32,22 @@ class Command(BaseCommand):
         parser.add_argument("--burst", action="store_true", help="Quit when no bell waits.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, _quit)  # until the worker takes over
         level = {0: "WARNING", 1: "INFO"}.get(options["verbosity"], "DEBUG")
-        while not _work(options["name"], burst=options["burst"], level=level):
+        while True:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, _quit)  # until the worker takes over
+            if _work(options["name"], burst=options["burst"], level=level):
+                return
             time.sleep(PAUSE_SECONDS)
 
 
 def _work(name: str | None, *, burst: bool, level: str) -> bool:
     """Work until told to stop; return false when Redis failed, which calls for a new worker."""
-    worker = None
+    worker: jobs.Worker | None = None
     try:
-        worker = get_worker(
-            settings.QUEUE, worker_class=jobs.Worker, job_class=jobs.Bell, serializer=SERIALIZER, name=name
+        worker = cast(
+            jobs.Worker,
+            get_worker(settings.QUEUE, worker_class=jobs.Worker, job_class=jobs.Bell, serializer=SERIALIZER, name=name),
         )
         worker.work(burst=burst, logging_level=level)
     except (RedisError, OSError) as error:
