@@ -24,7 +24,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
-from pluginhub import drivers, payloads, tenancy, valkey
+from pluginhub import crossing, payloads, tenancy, valkey
 from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.models import AccessToken
@@ -158,7 +158,7 @@ def authenticate_bearer(token: str, edge: Edge = "http") -> Caller | None:
 async def aauthenticate_bearer(token: str, edge: Edge = "http") -> Caller | None:
     """The asynchronous twin of `authenticate_bearer`."""
     known = _recent(tenancy.current(), token)
-    return _valid(known, edge) if known is not None else await drivers.in_thread(authenticate_bearer, token, edge)
+    return _valid(known, edge) if known is not None else await crossing.in_thread(authenticate_bearer, token, edge)
 
 
 def _recent(tenant: Tenant, token: str) -> _Known | None:
@@ -222,12 +222,12 @@ def redeem(ticket: str, edge: Edge = "http") -> Caller | None:
 
 async def aissue_ticket(caller: Caller) -> str:
     """The asynchronous twin of `issue_ticket`."""
-    return await drivers.in_thread(issue_ticket, caller)
+    return await crossing.in_thread(issue_ticket, caller)
 
 
 async def aredeem(ticket: str, edge: Edge = "http") -> Caller | None:
     """The asynchronous twin of `redeem`."""
-    return await drivers.in_thread(redeem, ticket, edge)
+    return await crossing.in_thread(redeem, ticket, edge)
 
 
 def _ticket_key(ticket: str) -> str:

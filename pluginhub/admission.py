@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from pluginhub import drivers, registry, tenancy, valkey
+from pluginhub import crossing, registry, tenancy, valkey
 from pluginhub.exceptions import HookError, NotReady, RateLimited, UnknownTarget
 from pluginhub.execution import RUN
 from pluginhub.types import ANONYMOUS, Caller, Tenant
@@ -48,7 +48,7 @@ def admit(target: str, client: str) -> Caller:
 
 async def aadmit(target: str, client: str) -> Caller:
     """The asynchronous twin of `admit`."""
-    return await drivers.in_thread(admit, target, client)
+    return await crossing.in_thread(admit, target, client)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from django.core.cache import cache
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from redis.exceptions import RedisError
 
-from pluginhub import drivers
+from pluginhub import crossing
 from pluginhub.types import Tenant
 
 __all__ = ["PAUSE_SECONDS", "TenantCache"]
@@ -61,10 +61,10 @@ class TenantCache:
         return found
 
     async def aget(self, key: str, default: Any = None) -> Any:
-        return await drivers.in_thread(self.get, key, default)
+        return await crossing.in_thread(self.get, key, default)
 
     async def aset(self, key: str, value: Any, ttl: float | None = None) -> None:
-        await drivers.in_thread(self.set, key, value, ttl)
+        await crossing.in_thread(self.set, key, value, ttl)
 
     async def aget_or_set(self, key: str, make: Callable[[], Any], ttl: float | None = None) -> Any:
         """The asynchronous twin of `get_or_set`; `make` may be of either colour."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluginhub.context import Context, Run, Services
-from pluginhub.drivers import Colour, Driver, Node, colour_of, drive
 from pluginhub.drivers import SYNC as SYNC_DRIVER
+from pluginhub.drivers import Colour, Driver, Node, colour_of, drive
 from pluginhub.exceptions import HookError, Stop, mark
 from pluginhub.pipelines import Call, leaf, series
 from pluginhub.plugins import CompositePlugin, Plugin, Strategy, hook_of

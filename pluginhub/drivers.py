@@ -2,59 +2,26 @@
 
 The engine is written as coroutines that await nothing but what a driver does for them. `drive` runs such a coroutine
 without an event loop: under the synchronous driver it never suspends. Under the asynchronous driver it runs on a loop,
-and synchronous work moves into a thread.
-
-A node has a colour: that of its outermost code. Work crosses colours only here:
-
-- a thread that needs asynchronous code waits for the loop, and meanwhile does whatever synchronous work that code
-  asks for (`Home`), so that the caller's thread, connection and transaction serve the whole run;
-- a loop that needs synchronous code uses the home of its run, or else a bounded pool of threads.
-
-Asynchronous plugins see one loop per process: the server's when it was adopted, else that of a background thread.
+and synchronous work moves into a thread. A node has a colour, that of its outermost code; `crossing` takes it across.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import queue
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar, copy_context
+from concurrent.futures import Future
 from enum import Enum
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
+from pluginhub import crossing
 from pluginhub.context import Run
 from pluginhub.exceptions import DeadlineExceeded, HookError, mark, place_of
 
-__all__ = [
-    "SYNC",
-    "AsyncDriver",
-    "Colour",
-    "Driver",
-    "Node",
-    "SyncDriver",
-    "adopt",
-    "apart",
-    "arun",
-    "colour_of",
-    "drive",
-    "in_thread",
-    "on_loop",
-    "process_loop",
-    "run",
-]
+__all__ = ["SYNC", "AsyncDriver", "Colour", "Driver", "Node", "SyncDriver", "arun", "colour_of", "drive", "run"]
 
 T = TypeVar("T")
-
-POOL_THREADS = 32
-
-around_thread: Callable[[], AbstractContextManager[Any]] = nullcontext
-"""Entered around each piece of work in a pool thread. The tenancy sets it: the tenant's connection, then a reset."""
 
 
 class Colour(Enum):
@@ -122,7 +89,7 @@ class SyncDriver:
         if node.colour is Colour.SYNC:
             return node.call(value, run)
         if node.colour is Colour.ASYNC:
-            return on_loop(lambda home: _within(run, AsyncDriver(home).run(node, value, run)))
+            return crossing.on_loop(lambda home: _within(run, AsyncDriver(home).run(node, value, run)))
         return await node.run(value, run, self)
 
     async def gather(
@@ -138,7 +105,7 @@ class SyncDriver:
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         started = time.monotonic()
         if node.colour is not Colour.SYNC:
-            return on_loop(lambda home: AsyncDriver(home).limited(node, value, run, seconds))
+            return crossing.on_loop(lambda home: AsyncDriver(home).limited(node, value, run, seconds))
         result = node.call(value, run)
         if time.monotonic() - started > seconds:
             raise _too_long(seconds)
@@ -153,7 +120,7 @@ class AsyncDriver:
 
     __slots__ = ("home",)
 
-    def __init__(self, home: Home | None = None) -> None:
+    def __init__(self, home: crossing.Home | None = None) -> None:
         self.home = home
 
     async def run(self, node: Node, value: Any, run: Run) -> Any:
@@ -161,7 +128,7 @@ class AsyncDriver:
             return await node.run(value, run, self)
         if self.home is not None:
             return await self.home.run(node.call, value, run)
-        return await in_thread(node.call, value, run)
+        return await crossing.in_thread(node.call, value, run)
 
     async def gather(
         self, nodes: Sequence[Node], values: Sequence[Any], run: Run
@@ -209,81 +176,15 @@ async def arun(node: Node, value: Any, run: Run, *, anywhere: bool = False) -> A
     """
     here = asyncio.get_running_loop()
     if node.colour is Colour.SYNC:
-        return await in_thread(node.call, value, run)
+        return await crossing.in_thread(node.call, value, run)
     work = _within(run, AsyncDriver().run(node, value, run))
     if anywhere:
-        token = _loop.set(here)
-        try:
+        with crossing.using_loop(here):
             return await work
-        finally:
-            _loop.reset(token)
-    there = process_loop()
+    there = crossing.process_loop()
     if here is there:
         return await work
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, there))
-
-
-async def in_thread(f: Callable[..., T], *args: Any) -> T:
-    """Run `f` in the bounded pool, with this task's context variables and its tenant's connection."""
-    context = copy_context()
-    future = asyncio.get_running_loop().run_in_executor(_process.pool(), context.run, _capture, _around, f, *args)
-    outcome: tuple[T | None, BaseException | None] = await future
-    return _release(outcome)
-
-
-def apart(f: Callable[..., T], *args: Any) -> T:
-    """Run `f` in the pool and wait: outside the caller's connection and transaction. A pool thread does it itself."""
-    if getattr(_place, "pooled", False):
-        return f(*args)
-    future = _process.pool().submit(copy_context().run, _capture, _around, f, *args)
-    outcome: tuple[T | None, BaseException | None] = future.result()
-    return _release(outcome)
-
-
-def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the process's loop from a thread, which does its synchronous work while it waits."""
-    loop = _loop.get() or process_loop()
-    if _running() is loop:
-        raise HookError(
-            "Synchronous code on the event loop's thread called asynchronous plugin code.",
-            hint="Use the asynchronous twin there: arun, aexecute, acall.",
-        )
-    home = Home()
-    future = asyncio.run_coroutine_threadsafe(_captured(make(home)), loop)
-    future.add_done_callback(home.leave)
-    try:
-        home.serve()
-    except BaseException:
-        future.cancel()
-        raise
-    return _release(future.result())
-
-
-class Home:
-    """A thread that waits for a coroutine and does its synchronous work. Lives as long as that wait."""
-
-    __slots__ = ("_left", "_work")
-
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._left = False
-
-    def serve(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-    def leave(self, _: Future[Any]) -> None:
-        self._left = True
-        self._work.put(None)
-
-    async def run(self, f: Callable[..., T], *args: Any) -> T:
-        """From the loop: run `f` in the waiting thread. A task that outlived the wait gets a pool thread."""
-        if self._left:
-            return await in_thread(f, *args)
-        done: Future[tuple[T | None, BaseException | None]] = Future()
-        context = copy_context()
-        self._work.put(lambda: done.set_result(context.run(_capture, f, *args)))
-        return _release(await asyncio.wrap_future(done))
 
 
 def colour_of(f: Callable[..., Any]) -> Colour:
@@ -291,73 +192,6 @@ def colour_of(f: Callable[..., Any]) -> Colour:
     code = f if inspect.isroutine(f) else getattr(f, "__call__", f)  # noqa: B004 - its colour, not whether it has one
     is_async = inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
     return Colour.ASYNC if is_async else Colour.SYNC
-
-
-def adopt(loop: asyncio.AbstractEventLoop) -> None:
-    """Make a server's running loop the process's, unless asynchronous plugins already live on another."""
-    _process.adopt(loop)
-
-
-def process_loop() -> asyncio.AbstractEventLoop:
-    return _process.loop()
-
-
-class _Process:
-    """The loop and the pool of this process; made on first need, and anew after a fork."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: ThreadPoolExecutor | None = None
-
-    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is None or self._loop.is_closed():
-            self._loop = loop
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            with self._lock:
-                if self._loop is None or self._loop.is_closed():
-                    self._loop = _background_loop()
-                loop = self._loop
-        return loop
-
-    def pool(self) -> ThreadPoolExecutor:
-        pool = self._pool
-        if pool is None:
-            with self._lock:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(POOL_THREADS, "pluginhub", initializer=_enter_pool)
-                pool = self._pool
-        return pool
-
-
-_process = _Process()
-os.register_at_fork(after_in_child=_process.reset)
-
-_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("pluginhub_loop", default=None)
-_place = threading.local()
-
-
-def _enter_pool() -> None:
-    _place.pooled = True
-
-
-def _background_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="pluginhub-loop", daemon=True).start()
-    return loop
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 async def _within(run: Run, work: Coroutine[Any, Any, T]) -> T:
@@ -385,28 +219,6 @@ def _too_long(seconds: float | None, cut: BaseException | None = None) -> Deadli
     return error
 
 
-def _around(f: Callable[..., T], *args: Any) -> T:
-    with around_thread():
-        return f(*args)
-
-
-def _capture(f: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
-    # As a value: a future refuses to carry StopIteration.
-    try:
-        return f(*args), None
-    except BaseException as error:
-        return None, error
-
-
-async def _captured(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    try:
-        return await work, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        return None, error
-
-
 async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
     try:
         return await work, None
@@ -414,27 +226,16 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | 
         return None, error
 
 
-def _release(outcome: tuple[T | None, BaseException | None]) -> T:
-    result, error = outcome
-    if error is None:
-        return cast(T, result)
-    try:
-        raise error
-    finally:
-        del outcome, error
-
-
 def _submit(node: Node, value: Any, run: Run) -> Future[Any]:
     if node.colour is Colour.SYNC:
-        return _process.pool().submit(copy_context().run, _around, node.call, value, run)
-    work = _within(run, AsyncDriver().run(node, value, run))
-    return asyncio.run_coroutine_threadsafe(work, _loop.get() or process_loop())
+        return crossing.submit(node.call, value, run)
+    return crossing.submit_coroutine(_within(run, AsyncDriver().run(node, value, run)))
 
 
 def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any, Exception | None]:
     """Wait for a member. A pool thread does what still waits itself: nested members cannot starve the pool."""
     try:
-        if node.colour is Colour.SYNC and getattr(_place, "pooled", False) and future.cancel():
+        if node.colour is Colour.SYNC and crossing.in_pool_thread() and future.cancel():
             return node.call(value, run), None
         return future.result(), None
     except Exception as error:

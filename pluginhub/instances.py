@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import compositions, context, drivers, injection, loading, providers
+from pluginhub import compositions, context, crossing, drivers, injection, loading, providers
 from pluginhub.caching import TenantCache
 from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.context import Context, Services
@@ -62,7 +62,7 @@ class Instances:
     def get(self, name: str) -> Active:
         """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
         active = self._actives.get(name)
-        return active if active is not None else drivers.apart(self._activate_once, name)
+        return active if active is not None else crossing.apart(self._activate_once, name)
 
     def carry_over(self, older: Instances) -> None:
         """Take over the older runtime's instances of registrations that did not change."""

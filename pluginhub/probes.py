@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django_tenants.utils import get_tenant_database_alias
 from prometheus_client import REGISTRY, CollectorRegistry, exposition, multiprocess
 
-from pluginhub import drivers, metrics, tenancy, valkey
+from pluginhub import crossing, metrics, tenancy, valkey
 from pluginhub.conf import settings
 from pluginhub.registry import registry
 from pluginhub.types import PUBLIC
@@ -50,7 +50,7 @@ class ProbesMiddleware:
         probe = PROBES.get(request.path_info)
         if probe is None:
             return self.get_response(request)  # type: ignore[no-any-return]
-        return drivers.in_thread(_answer, probe, request) if self.is_async else _answer(probe, request)
+        return crossing.in_thread(_answer, probe, request) if self.is_async else _answer(probe, request)
 
 
 def _answer(probe: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:

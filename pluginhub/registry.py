@@ -30,7 +30,7 @@ from django.db import (
 )
 from django.utils import timezone
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.conf import settings
 from pluginhub.configuration import Configuration
 from pluginhub.exceptions import NotReady
@@ -83,7 +83,7 @@ class Registry:
         while True:
             runtime = self._runtimes.get(tenant.schema)
             if runtime is None:
-                runtime = drivers.apart(self._load, tenant)
+                runtime = crossing.apart(self._load, tenant)
             if runtime.acquire():
                 return runtime
 
@@ -92,7 +92,7 @@ class Registry:
         while True:
             runtime = self._runtimes.get(tenant.schema)
             if runtime is None:
-                runtime = await drivers.in_thread(self._load, tenant)
+                runtime = await crossing.in_thread(self._load, tenant)
             if runtime.acquire():
                 return runtime
 
@@ -105,8 +105,8 @@ class Registry:
     def refresh(self, tenant: Tenant) -> None:
         """Compare one tenant with its newest revision now, and follow. One query when nothing changed."""
         runtime = self._runtimes.get(tenant.schema)
-        if runtime is not None and drivers.apart(_newest, tenant) != runtime.revision:
-            drivers.apart(self._replace, tenant)
+        if runtime is not None and crossing.apart(_newest, tenant) != runtime.revision:
+            crossing.apart(self._replace, tenant)
 
     def look(self) -> None:
         """Compare every loaded tenant with the fleet's heads, in one query, and follow where they differ."""

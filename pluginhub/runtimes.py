@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from pluginhub import compositions, drivers, loading
+from pluginhub import compositions, crossing, loading
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import Colour, Node, colour_of
@@ -150,11 +150,11 @@ class Runtime:
     def target(self, name: str) -> Linked:
         """Return a target, brought up at its first call. Raises `UnknownTarget` or `NotReady`."""
         linked = self._linked.get(name)
-        return linked if linked is not None else drivers.apart(self._link_once, name)
+        return linked if linked is not None else crossing.apart(self._link_once, name)
 
     async def atarget(self, name: str) -> Linked:
         linked = self._linked.get(name)
-        return linked if linked is not None else await drivers.in_thread(self._link_once, name)
+        return linked if linked is not None else await crossing.in_thread(self._link_once, name)
 
     def stream(self, name: str) -> StreamSource:
         """Return a target that streams. Raises `UnknownTarget` or `NotReady`. May activate: not on an event loop."""
@@ -192,7 +192,7 @@ class Runtime:
 
     async def apoint(self, name: str) -> Node | None:
         """The asynchronous twin of `point`."""
-        return self._points[name] if name in self._points else await drivers.in_thread(self.point, name)
+        return self._points[name] if name in self._points else await crossing.in_thread(self.point, name)
 
     def has_point(self, name: str) -> bool:
         return bool(self.configuration.points) and name in self.configuration.points
@@ -221,7 +221,7 @@ class Runtime:
 
     async def arequest_layers(self) -> tuple[RequestLayer, ...]:
         layers = self._layers
-        return layers if layers is not None else await drivers.in_thread(self.request_layers)
+        return layers if layers is not None else await crossing.in_thread(self.request_layers)
 
     @property
     def wraps_requests(self) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.consumers.frames import SUBPROTOCOL, Code
 from pluginhub.consumers.handshakes import Handshake, Refusal, admit
 from pluginhub.consumers.sockets import Receive, Send, Socket, close
@@ -30,10 +30,10 @@ class HubConsumer:
         return cls()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        drivers.adopt(asyncio.get_running_loop())
+        crossing.adopt(asyncio.get_running_loop())
         await receive()  # websocket.connect
         handshake = Handshake.of(scope)
-        visitor = await drivers.in_thread(admit, handshake)
+        visitor = await crossing.in_thread(admit, handshake)
         offered = SUBPROTOCOL in handshake.subprotocols
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if offered else None})
         if isinstance(visitor, Refusal):

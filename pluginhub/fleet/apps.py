@@ -13,7 +13,7 @@ class FleetConfig(AppConfig):
 
     def ready(self) -> None:
         """Fence every connection of this process, and put tenancy around the engine's pool threads."""
-        from pluginhub import drivers, tenancy
+        from pluginhub import crossing, tenancy
 
         tenancy.install()
-        drivers.around_thread = tenancy.around_thread
+        crossing.around_thread = tenancy.around_thread

@@ -13,7 +13,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase
 from django_tenants.utils import get_public_schema_name
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.conf import settings
 from pluginhub.middleware import choosing, passages
 from pluginhub.registry import registry
@@ -64,7 +64,7 @@ class PluginMiddleware:
 
     async def _aserve(self, request: HttpRequest, tenant: Tenant | None) -> HttpResponseBase:
         if isinstance(request, ASGIRequest):  # under WSGI this loop lasts no longer than the request
-            drivers.adopt(asyncio.get_running_loop())
+            crossing.adopt(asyncio.get_running_loop())
         if tenant is None:
             return await self.get_response(request)  # type: ignore[no-any-return]
         with tenancy.enter(tenant):

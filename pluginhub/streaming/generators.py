@@ -10,7 +10,7 @@ from contextvars import copy_context
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
-from pluginhub import drivers
+from pluginhub import crossing
 from pluginhub.exceptions import Fatal, HookError
 
 __all__ = [
@@ -133,7 +133,7 @@ class Threaded:
             hop.result()
 
     async def _in_thread(self, f: Callable[..., None], *args: Any) -> None:
-        await drivers.in_thread(self._context.run, f, *args)
+        await crossing.in_thread(self._context.run, f, *args)
 
 
 class Looped:
@@ -155,7 +155,7 @@ class Looped:
         await self._on_process_loop(ashut(self._generator))
 
     async def _on_process_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        there = drivers.process_loop()
+        there = crossing.process_loop()
         if asyncio.get_running_loop() is there:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(work), there))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.streaming.generators import END, ashut, astep, shut, step
 from pluginhub.streaming.opened import Opened, item_of, open_generator
 from pluginhub.streaming.progress import follow, is_job
@@ -117,7 +117,7 @@ async def _awalk(order: _Order) -> AsyncIterator[Item]:
 
 def _begin(order: _Order) -> Opened:
     if is_job(order.name):
-        return drivers.on_loop(lambda _: follow(order.tenant, order.name, order.cursor, order.caller))
+        return crossing.on_loop(lambda _: follow(order.tenant, order.name, order.cursor, order.caller))
     return open_generator(order.tenant, order.name, order.params, order.cursor, order.caller)
 
 
@@ -125,7 +125,7 @@ def _next(opened: Opened) -> Any:
     generator = opened.generator
     try:
         if isinstance(generator, AsyncIterator):
-            return drivers.on_loop(lambda _: astep(generator))
+            return crossing.on_loop(lambda _: astep(generator))
         return step(generator)
     except Exception as error:
         opened.failed(error)
@@ -135,6 +135,6 @@ def _next(opened: Opened) -> Any:
 def _close(opened: Opened) -> None:
     generator = opened.generator
     if isinstance(generator, AsyncIterator):
-        drivers.on_loop(lambda _: ashut(generator))
+        crossing.on_loop(lambda _: ashut(generator))
     else:
         shut(generator)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.exceptions import HookError
 from pluginhub.streaming.generators import Looped, Pulled, Threaded
 from pluginhub.streaming.opened import Opened, item_of, open_generator
@@ -86,7 +86,7 @@ async def open(name: str, params: Any = None, *, cursor: Any = None, caller: Cal
     tenant = tenancy.current()
     if is_job(name):
         return Source(await follow(tenant, name, cursor, caller))
-    return Source(await drivers.in_thread(open_generator, tenant, name, params, cursor, caller))
+    return Source(await crossing.in_thread(open_generator, tenant, name, params, cursor, caller))
 
 
 def _pulled(opened: Opened) -> Pulled:

@@ -14,7 +14,7 @@ from django.db.models.manager import BaseManager
 from django.db.models.query import QuerySet, RawQuerySet
 from django_tenants.utils import get_tenant_database_alias
 
-from pluginhub import drivers
+from pluginhub import crossing
 from pluginhub.exceptions import TenantMismatch
 from pluginhub.tenancy.current import current_or_none, enter
 from pluginhub.tenancy.fence import fenced
@@ -62,7 +62,7 @@ def gate(tenant: Tenant, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 async def agate(tenant: Tenant, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Do the same from asynchronous code: one hop to a thread of the engine's pool and back."""
-    return await drivers.in_thread(partial(gate, tenant, f, *args, **kwargs))
+    return await crossing.in_thread(partial(gate, tenant, f, *args, **kwargs))
 
 
 @contextmanager

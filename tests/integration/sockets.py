@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from pluginhub import access, drivers, publishing, tenancy
+from pluginhub import access, crossing, publishing, tenancy
 from pluginhub.models import Registration
 from pluginhub.routing import websocket_urlpatterns
 from pluginhub.storage import TenantStorage
@@ -150,12 +150,12 @@ def serving() -> Iterator[Site]:
         server = uvicorn.Server(options)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         # Its loop is to be the process's, as under a real server.
-        before, drivers._process._loop = drivers._process._loop, None
+        before, crossing._process._loop = crossing._process._loop, None
         thread.start()
         try:
             yield Site(listening.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join()
-            drivers._process._loop = before
+            crossing._process._loop = before
             connections.close_all()

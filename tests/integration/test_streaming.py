@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from pluginhub import drivers, execution, jobs, publishing, streaming, tenancy
+from pluginhub import crossing, execution, jobs, publishing, streaming, tenancy
 from pluginhub.exceptions import (
     Fatal,
     Forbidden,
@@ -169,7 +169,7 @@ async def test_a_synchronous_generator_crosses_to_a_thread_once_a_page(
 ) -> None:
     source = await streaming.open("synchronous", {"count": 1000}, caller=HOST)
     hops = 0
-    in_thread = drivers.in_thread
+    in_thread = crossing.in_thread
 
     def counted(*args: Any) -> Any:
         nonlocal hops
@@ -177,7 +177,7 @@ async def test_a_synchronous_generator_crosses_to_a_thread_once_a_page(
         return in_thread(*args)
 
     monkeypatch.setattr(generators, "PAGE_SECONDS", 60.0)
-    monkeypatch.setattr(drivers, "in_thread", counted)
+    monkeypatch.setattr(crossing, "in_thread", counted)
     await source.pull(generators.PAGE_ITEMS)
     assert hops == 1
     await source.close()

@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test.utils import override_settings
 from django_tenants.utils import schema_context
 
-from pluginhub import drivers, tenancy
+from pluginhub import crossing, tenancy
 from pluginhub.exceptions import NoTenant, TenantMismatch
 from pluginhub.tenancy import TenantCrossing
 from pluginhub.types import PUBLIC, Tenant
@@ -191,11 +191,11 @@ def test_work_in_a_pool_thread_has_its_tenant_s_connection_and_leaves_it_clean(a
 
     async def work() -> str:
         with tenancy.enter(acme):
-            return await drivers.in_thread(look)
+            return await crossing.in_thread(look)
 
     async def after() -> set[str]:
         async def schema() -> str:
-            return await drivers.in_thread(lambda: str(here().schema_name))
+            return await crossing.in_thread(lambda: str(here().schema_name))
 
         return set(await asyncio.gather(*(schema() for _ in range(40))))
 
@@ -219,7 +219,7 @@ def test_the_fence_stands_on_every_connection_once(acme: Tenant) -> None:
         return len(wrappers)
 
     async def elsewhere() -> int:
-        return await drivers.in_thread(count)
+        return await crossing.in_thread(count)
 
     assert (count(), asyncio.run(elsewhere())) == (1, 1)
 
