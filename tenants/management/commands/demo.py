@@ -30,7 +30,8 @@ class Command(BaseCommand):
         port = options["port"]
         if not processes.port_is_free(port):
             raise CommandError(f"Port {port} is in use. Choose another: PORT={port + 1000} make demo")
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell has its background jobs ignore it
+            signal.signal(number, _interrupt)
         try:
             self._show(port, once=options["once"])
         except KeyboardInterrupt:
