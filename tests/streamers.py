@@ -59,6 +59,16 @@ class Asynchronous(Plugin):
             await context.storage.aincrement("closed")
 
 
+class Asking(Plugin):
+    """Ask for each item anew whose it is, on the loop."""
+
+    async def stream(self, params: Any, context: Context) -> AsyncIterator[Item]:
+        n = 0
+        while True:
+            n += 1
+            yield Item({"n": n, "who": await context.storage.aget("who")}, cursor=n)
+
+
 class Endless(Plugin):
     """Never wait and never end: what a careless author writes."""
 
@@ -103,6 +113,7 @@ class WhoAmI(Plugin):
 PLUGINS = {
     "synchronous": "tests.streamers:Synchronous",
     "asynchronous": "tests.streamers:Asynchronous",
+    "asking": "tests.streamers:Asking",
     "endless": "tests.streamers:Endless",
     "endless-threaded": "tests.streamers:EndlessThreaded",
     "plain": "tests.streamers:Plain",

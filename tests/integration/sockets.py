@@ -116,7 +116,7 @@ class Site:
     async def open(self, tenant: Tenant | str, *, bearer: str | None = None, **options: Any) -> AsyncIterator[Client]:
         """Open a socket at a tenant's host, by default as its user."""
         schema = tenant if isinstance(tenant, str) else tenant.schema
-        host = options.pop("host", f"{schema}.localhost:{self.port}")
+        host = options.pop("host", f"{schema.replace('_', '-')}.localhost:{self.port}")
         headers = options.pop("headers", {})
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
