@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MARK = "<!-- the Python below runs, from top to bottom -->"
 """Says that a page's code stands alone: it needs no service, and what it shows is true."""
 
-PAGES = [path for path in sorted(DOCS.glob("*.md")) if MARK in path.read_text()]
+PAGES = [path for path in [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))] if MARK in path.read_text()]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,7 +35,7 @@ def test_the_python_of_a_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_guides_for_authors_run() -> None:
-    assert {"plugins", "catalog"} <= {path.stem for path in PAGES}
+    assert {"README", "plugins", "catalog"} <= {path.stem for path in PAGES}
 
 
 def test_every_hook_is_documented() -> None:
