@@ -84,7 +84,7 @@ class Demonstration:
             for item in items:
                 sent += 1
                 airport = item["data"]
-                self.say(f"   {item['seq']:>3}  {airport['icao']}  {airport['name']}, {airport['city']}")
+                self.say(f"   {item['seq']:>3}  {airport['icao']}  {airport['name']}, {airport['elevation']:,.0f} ft")
         self.say(f"   {sent} items on request, none before, from web process {web}; then cancelled")
 
     def explain(self, clients: dict[str, Client]) -> None:

@@ -43,6 +43,8 @@ def leave(base_dir: Path | str) -> None:
 def _join(place: Places) -> socket.socket:
     """Connect to the supervisor, starting one as long as there is none."""
     place.home.mkdir(parents=True, exist_ok=True)
+    if not place.home.is_relative_to(place.base):
+        refuse_foreign(place.home)  # it holds programs that we run
     until = time.monotonic() + START_SECONDS
     next_start = 0.0
     while (now := time.monotonic()) < until:
