@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import ManyToManyField, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -26,9 +26,11 @@ class InterceptorForm(DraftForm):
         if "registration" in self.fields:
             able = [entry.name for entry in loading.catalog().values() if "intercept" in entry.hooks]
             chosen = Q(plugin__in=able) | Q(pk=self.instance.registration_id)
+            _plain(self.fields["registration"].widget)
             self.fields["registration"].queryset = Registration.objects.filter(chosen).order_by("name")  # type: ignore[attr-defined]
         if "targets" in self.fields:
             self.fields["targets"].choices = target_choices()[1:]  # type: ignore[attr-defined]
+            self.fields["targets"].help_text = _("None ticked: every call from outside.")
 
     def own_name(self) -> tuple[str, str]:
         return "interceptor", self.instance.registration.name if self.instance.registration_id else ""
@@ -37,6 +39,10 @@ class InterceptorForm(DraftForm):
 @admin.register(InterceptorBinding)
 class InterceptorBindingAdmin(DraftAdmin):
     form = InterceptorForm
+    formfield_overrides = {
+        **DraftAdmin.formfield_overrides,
+        ManyToManyField: {"widget": forms.CheckboxSelectMultiple(attrs={"class": "pluginhub-checks"})},
+    }
     list_display = ("registration", "scope", "position", "path_prefix", "methods", "shown_targets", "enabled")
     list_filter = ("scope", "enabled")
     list_select_related = ("registration",)
@@ -104,6 +110,12 @@ class PointBindingAdmin(DraftAdmin):
             row.position = number
         super().save_model(request, obj, form, change)
         PointBinding.objects.bulk_update(others, ["position"])
+
+
+def _plain(widget: Any) -> None:
+    """Without the links that add and change in a pop-up: a registration begins with the choice of its plugin."""
+    for action in ("add", "change", "delete", "view"):
+        setattr(widget, f"can_{action}_related", False)
 
 
 def _declared() -> list[tuple[str, points.Point]]:

@@ -27,7 +27,7 @@ class StepInline(OrderedInline):
 
 @admin.register(Chain)
 class ChainAdmin(TargetAdmin):
-    list_display = ("name", "title", "shown_steps", "enabled", "public", "updated")
+    columns = ("shown_steps",)
     fieldsets = ((None, {"fields": ["name", "title", "enabled"]}), OPEN)
     inlines = (StepInline,)
 

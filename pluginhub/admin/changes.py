@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.contrib.admin import AdminSite
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -43,8 +42,8 @@ class Told:
     url: str
 
 
-def tell(changes: Iterable[Change], site: AdminSite) -> list[Told]:
-    """Return changes in words; one query finds the rows they speak of."""
+def tell(changes: Iterable[Change], site: str = "admin") -> list[Told]:
+    """Return changes in words; one query finds the rows they speak of. `site` is the admin site's name."""
     listed = list(changes)
     rows = dict(Target.objects.filter(name__in=[one.name for one in listed]).values_list("name", "pk"))
     return [
@@ -54,7 +53,7 @@ def tell(changes: Iterable[Change], site: AdminSite) -> list[Told]:
             kind=str(_KINDS.get(one.kind, one.kind)),
             name=one.name,
             fields=", ".join(map(_field, one.fields)),
-            url=_url(one, rows.get(one.name), site.name),
+            url=_url(one, rows.get(one.name), site),
         )
         for one in listed
     ]

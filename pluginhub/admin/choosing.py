@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from pluginhub import loading, tenancy
+from pluginhub import loading, publishing, tenancy
 from pluginhub.fleet.models import AllowedPlugin
 from pluginhub.loading import Entry
+from pluginhub.models import Target
 
-__all__ = ["State", "allowed", "choices", "state_of"]
+__all__ = ["State", "States", "allowed", "choices"]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a registration stands: `active`, `off`, `missing` or `broken`, in words, with the reason."""
+    """How a target stands: `active`, `new`, `off`, `missing` or `broken`, in words, with the reason."""
 
     code: str
     label: str
@@ -37,14 +38,35 @@ def choices(kept: str = "", *, where: Callable[[Entry], bool] = lambda entry: Tr
     return [("", "---------"), *sorted(found.items(), key=lambda pair: pair[1].lower())]
 
 
-def state_of(plugin: str, *, enabled: bool, catalog: Mapping[str, Entry], may: Mapping[str, Entry]) -> State:
-    """Return the state of a registration from what is installed; its module is not imported for that."""
-    entry = catalog.get(plugin)
-    if entry is None:
-        reason = _("No plugin named %s is installed. Install the distribution that brings it.") % plugin
-        return State("missing", _("Missing"), reason)
-    if entry.problem:
-        return State("broken", _("Broken"), entry.problem)
-    if plugin not in may:
-        return State("missing", _("Not allowed"), _("This tenant may not use the plugin %s.") % plugin)
-    return State("active", _("Active")) if enabled else State("off", _("Off"))
+@dataclass(frozen=True, slots=True)
+class States:
+    """What the states of a page's rows are judged by. Lives as long as the page."""
+
+    plugins: Mapping[str, Entry]
+    live: frozenset[str]
+
+    @classmethod
+    def now(cls) -> States:
+        """Look at the catalog and at what is live: two queries, however many rows."""
+        live = publishing.configuration_of(publishing.live())
+        return cls(allowed(), frozenset(spec.name for _kind, spec in live.targets() if spec.enabled))
+
+    def of(self, row: Target) -> State:
+        """Return the state of a row, without importing its plugin."""
+        plugin = getattr(row, "plugin", "")
+        if plugin and (lacking := self._lacking(plugin)):
+            return lacking
+        if not row.enabled:
+            return State("off", _("Off"))
+        return State("active", _("Active")) if row.name in self.live else State("new", _("Not published"))
+
+    def _lacking(self, plugin: str) -> State | None:
+        entry = loading.catalog().get(plugin)
+        if entry is None:
+            reason = _("No plugin named %s is installed. Install the distribution that brings it.") % plugin
+            return State("missing", _("Missing"), reason)
+        if entry.problem:
+            return State("broken", _("Broken"), entry.problem)
+        if plugin not in self.plugins:
+            return State("missing", _("Not allowed"), _("This tenant may not use the plugin %s.") % plugin)
+        return None

@@ -54,8 +54,8 @@ class CompositionForm(ConfiguredForm):
 @admin.register(Composition)
 class CompositionAdmin(TargetAdmin, ConfiguredAdmin):
     form = CompositionForm
-    list_display = ("name", "title", "strategy", "shown_members", "enabled", "public", "updated")
-    list_filter = ("strategy", "enabled", "public")
+    columns = ("strategy", "shown_members")
+    list_filter = ("strategy", "enabled")
     fieldsets = ((None, {"fields": ["name", "title", "enabled", "strategy", "plugin"]}), OPEN)
     inlines = (MemberInline,)
 

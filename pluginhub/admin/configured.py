@@ -13,7 +13,7 @@ from pluginhub import encryption, loading, tenancy
 from pluginhub.admin.configforms import form_for
 from pluginhub.admin.configforms.checking import CheckedForm
 from pluginhub.admin.drafts import DraftAdmin, DraftForm
-from pluginhub.exceptions import PluginHubError
+from pluginhub.exceptions import NotFound, PluginHubError
 from pluginhub.plugins import Plugin
 
 __all__ = ["ConfiguredAdmin", "ConfiguredForm", "redacted"]
@@ -69,6 +69,8 @@ class ConfiguredForm(DraftForm):
             return None
         try:
             return loading.load(name)
+        except NotFound:
+            return None  # its state says so
         except PluginHubError as error:
             self.trouble = str(error)
             return None

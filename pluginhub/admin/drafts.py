@@ -12,10 +12,14 @@ from django.contrib.admin import helpers
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from pluginhub import publishing
+from pluginhub.admin.changes import tell
 from pluginhub.admin.tenants import TenantAdmin
+from pluginhub.configuration import Change
 from pluginhub.exceptions import Conflict, PublishRefused
 
 __all__ = ["PUBLISH", "DraftAdmin", "DraftForm", "Problem"]
@@ -62,7 +66,7 @@ class DraftForm(forms.ModelForm):
 
     def _lay(self, kind: str, name: str, field: str, message: str) -> None:
         if (kind, name) != self.own_name():
-            self.add_error(None, f"{kind} “{name}”{f', {field}' if field else ''}: {message}" if name else message)
+            self.add_error(None, elsewhere(kind, name, field, message) if name else message)
         elif not _ROW.match(field):  # those of steps and members are laid by their formset
             self.lay_own(field, message)
 
@@ -177,6 +181,13 @@ class DraftAdmin(TenantAdmin):
                 self.message_user(request, f"{name}: {message}" if name else message, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
         return show()
+
+
+def elsewhere(kind: str, name: str, field: str, message: str) -> SafeString:
+    """Say what is wrong with another row, with the way to it."""
+    told = tell([Change(kind, name, "changed")])[0]
+    row = format_html('<a href="{}">{}</a>', told.url, name) if told.url else name
+    return format_html("{} “{}”{}: {}", told.kind, row, f", {field}" if field else "", message)
 
 
 def published(revision: Any) -> str:

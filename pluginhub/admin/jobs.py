@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from pluginhub import access, jobs
-from pluginhub.admin.pretty import pretty
+from pluginhub.admin.pretty import pill, pretty
 from pluginhub.admin.tenants import TenantAdmin
 from pluginhub.exceptions import PluginHubError
 from pluginhub.models import Job
@@ -23,13 +23,13 @@ __all__ = ["JobAdmin"]
 
 @admin.register(Job)
 class JobAdmin(TenantAdmin):
-    list_display = ("name", "shown_status", "shown_progress", "attempts", "shown_problem", "created", "ended")
-    list_filter = ("status", "name")
+    list_display = ("name", "shown_status", "shown_progress", "attempts", "shown_problem", "created")
+    list_filter = ("status",)
     search_fields = ("name", "id")
     show_full_result_count = False
     actions = ("cancel",)
     fieldsets = (
-        (None, {"fields": ["name", "id", "shown_status", "shown_progress", "note", "shown_caller"]}),
+        (None, {"fields": ["shown_name", "id", "shown_status", "shown_progress", "note", "shown_caller"]}),
         (_("Input and outcome"), {"fields": ["shown_data", "shown_result", "shown_problem_whole"]}),
         (_("Times"), {"fields": ["created", "run_at", "started", "ended", "lease_until", "time_limit"]}),
         (_("How"), {"fields": ["attempts", "priority", "revision", "idempotency_key"], "classes": ["collapse"]}),
@@ -61,10 +61,14 @@ class JobAdmin(TenantAdmin):
         said = ngettext("%s job is asked to end.", "%s jobs are asked to end.", asked) % asked
         self.message_user(request, said, messages.SUCCESS if asked else messages.WARNING)
 
+    @admin.display(description=_("Target or handler"), ordering="name")
+    def shown_name(self, row: Job) -> str:
+        return row.name
+
     @admin.display(description=_("Status"), ordering="status")
     def shown_status(self, row: Job) -> SafeString:
         ending = _("cancelling") if row.cancel_requested and not row.is_ended else row.get_status_display()
-        return format_html('<span class="pluginhub-state {}">{}</span>', row.status, ending)
+        return pill(row.status, ending)
 
     @admin.display(description=_("Progress"))
     def shown_progress(self, row: Job) -> SafeString:

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
+from django.utils.text import capfirst
 
 from pluginhub.admin.bases import TabularInline
 from pluginhub.admin.drafts import row_problems
@@ -86,7 +87,7 @@ class OrderedInline(TabularInline):
             options["widget"] = forms.NumberInput(attrs={"class": "pluginhub-position", "min": 0})
         elif db_field.name == "default":
             area = forms.Textarea(attrs={"rows": 2, "class": "pluginhub-json"})
-            words = {"label": db_field.verbose_name, "help_text": db_field.help_text}
+            words = {"label": capfirst(db_field.verbose_name), "help_text": db_field.help_text}
             return CheckedJSONField(required=False, widget=area, **words)
         return super().formfield_for_dbfield(db_field, request, **options)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,10 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pluginhub import loading
-from pluginhub.admin.choosing import State, allowed, state_of
+from pluginhub.admin.choosing import States, allowed
 from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm, redacted
-from pluginhub.admin.pretty import pretty
-from pluginhub.admin.targets import OPEN, TargetAdmin
+from pluginhub.admin.pretty import paragraphs, pretty
+from pluginhub.admin.targets import OPEN, TargetAdmin, shown_state
 from pluginhub.models import Registration, Target
 
 __all__ = ["RegistrationAdmin"]
@@ -26,7 +25,8 @@ __all__ = ["RegistrationAdmin"]
 
 @admin.register(Registration)
 class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
-    list_filter = ("enabled", "public", "plugin")
+    columns = ("plugin",)
+    list_filter = ("enabled", "plugin")
     readonly_fields = ("shown_plugin", "shown_state", "shown_config")
 
     def get_fieldsets(self, request: HttpRequest, obj: Registration | None = None) -> Any:
@@ -69,23 +69,13 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
         }
         return TemplateResponse(request, "admin/pluginhub/registration/choose.html", context)
 
-    def get_list_display(self, request: HttpRequest) -> Any:
-        """With a state that asks once a page, however many rows, which plugins there are."""
-        may = cache(allowed)
-
-        @admin.display(description=gettext_lazy("State"))
-        def state(row: Registration) -> SafeString:
-            return _shown(state_of(row.plugin, enabled=row.enabled, catalog=loading.catalog(), may=may()))
-
-        return ("name", "title", "plugin", state, "public", "updated")
-
     @admin.display(description=gettext_lazy("Plugin"))
     def shown_plugin(self, row: Registration) -> SafeString:
         entry = loading.catalog().get(row.plugin)
         if entry is None:
             return format_html("<code>{}</code>", row.plugin)
         about = " ".join(filter(None, [entry.distribution, entry.version]))
-        summary = entry.doc.partition("\n\n")[0]
+        summary = next(iter(paragraphs(entry.doc)), "")
         return format_html(
             '<strong>{}</strong> <code>{}</code> <span class="quiet">{}</span><br>{}',
             entry.title or entry.name, entry.name, about, summary,
@@ -93,15 +83,11 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
 
     @admin.display(description=gettext_lazy("State"))
     def shown_state(self, row: Registration) -> SafeString:
-        return _shown(state_of(row.plugin, enabled=row.enabled, catalog=loading.catalog(), may=allowed()))
+        return shown_state(States.now().of(row))
 
     @admin.display(description=gettext_lazy("Configuration"))
     def shown_config(self, row: Registration) -> SafeString:
         return pretty(redacted(row.config))
-
-
-def _shown(state: State) -> SafeString:
-    return format_html('<span class="pluginhub-state {}">{}</span> {}', state.code, state.label, state.reason)
 
 
 def _free_name(plugin: str) -> str:

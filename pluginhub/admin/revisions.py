@@ -102,8 +102,8 @@ class RevisionAdmin(TenantAdmin):
             "opts": self.opts,
             "original": wanted,
             "title": _("Roll back to revision %s") % number,
-            "changes": tell(difference(live, publishing.configuration_of(wanted)), self.admin_site),
-            "lost": tell(publishing.changes(), self.admin_site),
+            "changes": tell(difference(live, publishing.configuration_of(wanted)), self.admin_site.name),
+            "lost": tell(publishing.changes(), self.admin_site.name),
             "has_view_permission": True,
             "media": self.media,
         }
@@ -134,7 +134,7 @@ class RevisionAdmin(TenantAdmin):
             found = difference(publishing.configuration_of(before), publishing.configuration_of(row))
         except ValueError:  # of a format we no longer read
             return SafeString(_("This revision cannot be read any more."))
-        context = {"changes": tell(found, self.admin_site), "none": _("Nothing.")}
+        context = {"changes": tell(found, self.admin_site.name), "none": _("Nothing.")}
         return render_to_string("admin/pluginhub/changes.html", context)
 
     @admin.display(description=gettext_lazy("Configuration"))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from pluginhub.admin.choosing import State, States
 from pluginhub.admin.drafts import DraftAdmin
+from pluginhub.admin.pretty import pill
 from pluginhub.admin.trying import Tried
 from pluginhub.models import Target
 
-__all__ = ["OPEN", "TargetAdmin", "joined", "target_choices"]
+__all__ = ["OPEN", "TargetAdmin", "joined", "shown_state", "target_choices"]
 
 OPEN: tuple[Any, Any] = (
     _("Open to the public"),
@@ -30,9 +35,25 @@ class TargetAdmin(Tried, DraftAdmin):
     """What can be called by name."""
 
     search_fields = ("name", "title")
-    list_filter: ClassVar[tuple[str, ...]] = ("enabled", "public")
+    list_filter: ClassVar[tuple[str, ...]] = ("enabled",)
+    columns: ClassVar[tuple[str, ...]] = ()
+    """What the list shows between a target's name and its state."""
     ordering = ("name",)
     actions = ("switch_on", "switch_off")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """With a state that asks once a page, however many rows, what is installed and live."""
+        states = cache(States.now)
+
+        @admin.display(description=_("State"))
+        def state(row: Target) -> SafeString:
+            return shown_state(states().of(row), public=row.public)
+
+        return ("shown_name", *self.columns, state, "updated")
+
+    @admin.display(description=_("Name"), ordering="name")
+    def shown_name(self, row: Target) -> SafeString:
+        return format_html('{} <span class="quiet pluginhub-title">{}</span>', row.name, row.title)
 
     @admin.action(description=_("Switch on (in the draft)"), permissions=["change"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
@@ -47,6 +68,12 @@ class TargetAdmin(Tried, DraftAdmin):
             row.enabled = on
             row.save()
             self.log_change(request, row, [{"changed": {"fields": ["enabled"]}}])
+
+
+def shown_state(state: State, *, public: bool = False) -> SafeString:
+    """A state as a page writes it, with its reason."""
+    pills = [pill(state.code, state.label), *([pill("public", _("public"))] if public else [])]
+    return format_html("{} {}", SafeString(" ".join(pills)), state.reason)
 
 
 def target_choices(without: int | None = None) -> list[tuple[str, Any]]:

@@ -31,6 +31,9 @@ class CheckedJSONField(forms.JSONField):
             return super().to_python(value)
         return parse_json(value)
 
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
     def bound_data(self, data: Any, initial: Any) -> Any:
         try:
             return super().bound_data(data, initial)

@@ -10,6 +10,7 @@ from django.contrib.admin import site as default_site
 from pluginhub import publishing
 from pluginhub.admin.changes import tell
 from pluginhub.admin.drafts import PUBLISH
+from pluginhub.admin.pretty import paragraphs
 from pluginhub.admin.tenants import in_tenant
 
 register = template.Library()
@@ -27,12 +28,15 @@ def pluginhub_draft(context: dict[str, Any]) -> dict[str, Any]:
     return {
         "shown": True,
         "live": live,
-        "changes": tell(publishing.changes(), default_site),
+        "changes": tell(publishing.changes(), default_site.name),
         "may_publish": request.user.has_perm(PUBLISH),
         "request": request,
         "csrf_token": context.get("csrf_token"),
         "next": request.get_full_path() if request.method == "GET" else request.path,
     }
+
+
+register.filter("pluginhub_paragraphs", paragraphs)
 
 
 @register.simple_tag(takes_context=True)

@@ -87,6 +87,7 @@ def url(model: str, page: str = "changelist", *args: Any, **query: str) -> str:
 def text(response: Any) -> str:
     """What a person reads of a page."""
     page = re.sub(r"(?s)<(script|style|head)\b.*?</\1>", " ", response.content.decode())
+    page = re.sub(r"</?(a|code|span|strong)\b[^>]*>", "", page)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 

@@ -76,6 +76,9 @@ class ConfigForm(CheckedForm):
         elif self._secrets is not None:
             self.initial[leaf.name] = secrets.masked(value, set(self._secrets), leaf.path)
         # Else which parts of it are secret cannot be told, and none is shown.
+        if isinstance(field.widget, forms.Textarea):
+            shown = str(field.prepare_value(self.initial.get(leaf.name)) or "")
+            field.widget.attrs["rows"] = min(max(int(field.widget.attrs["rows"]), shown.count("\n") + 1), 20)
 
     def _stored_secrets(self) -> dict[secrets.Place, Any] | None:
         try:

@@ -106,12 +106,18 @@ def _leaf(
     shown = None if secret or default == SECRET_MASK else default
     field, empty_allowed = _field(schema, root, required=required, nullable=nullable)
     field.label = _label(schema, path)
-    field.help_text = " ".join(filter(None, [escape(schema.get("description", "")), *_limits(schema), *_hints(field)]))
+    field.help_text = " ".join([*_description(schema), *_limits(schema), *_hints(field)])
     field.required = required and not nullable and not empty_allowed
     if not demanded:  # a group that is switched off must not stop the browser from submitting
         field.widget.use_required_attribute = _never
     takes_null = nullable or (isinstance(field, fields.JsonField) and not schema.get("type"))
     return Leaf(path, field, takes_null, secret, shown)
+
+
+def _description(schema: Schema) -> Iterator[str]:
+    if text := " ".join(schema.get("description", "").split()):
+        ended = text if text[-1] in ".!?:…" else f"{text}."
+        yield re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(ended[0].upper() + ended[1:]))
 
 
 def _label(schema: Schema, path: Path) -> str:
@@ -137,7 +143,7 @@ def _field(schema: Schema, root: Schema, *, required: bool, nullable: bool) -> t
         return several, not schema.get("minItems")
     if schema.get("type") == "object" and (read := _reader(schema.get("additionalProperties"), root)) is not None:
         return fields.PairsField(read=read, widget=_area(3)), not schema.get("minProperties")
-    return fields.JsonField(widget=_area(6)), False
+    return fields.JsonField(widget=_area(6, "pluginhub-json")), False
 
 
 def _values(schema: Schema) -> list[tuple[Any, str]] | None:
@@ -213,8 +219,9 @@ def _never(_initial: Any) -> bool:
     return False
 
 
-def _area(rows: int) -> forms.Textarea:
-    return forms.Textarea(attrs={"class": "vLargeTextField", "rows": rows, "spellcheck": "false"})
+def _area(rows: int, *classes: str) -> forms.Textarea:
+    css = " ".join(["vLargeTextField", *classes])
+    return forms.Textarea(attrs={"class": css, "rows": rows, "spellcheck": "false"})
 
 
 def _html_pattern(pattern: str | None) -> str | None:

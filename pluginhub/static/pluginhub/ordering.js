@@ -34,8 +34,8 @@
     move(group, row, to, event.key === "ArrowDown");
     event.target.focus();
   };
-  for (const group of document.querySelectorAll(".pluginhub-ordered")) {
-    const show = () => group.querySelectorAll(".pluginhub-handle").forEach(handle => { handle.hidden = false; });
+  const begin = group => {
+    group.querySelectorAll(".pluginhub-handle").forEach(handle => { handle.hidden = false; });
     group.addEventListener("pointerdown", event => {
       if (event.target.matches(".pluginhub-handle")) drag(group, event.target.closest("tr"), event.target, event);
     });
@@ -46,6 +46,6 @@
     });
     group.addEventListener("formset:added", () => number(group));
     document.addEventListener("formset:removed", () => number(group));
-    show();
-  }
+  };
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".pluginhub-ordered").forEach(begin));
 }
