@@ -32,6 +32,9 @@ class Command(TenantCommand):
         parser.add_argument(
             "--discard-draft", action="store_true", help="Begin from what is published; unpublished changes are lost."
         )
+        parser.add_argument(
+            "--force", action="store_true", help="Disable whatever else could not be published as it stands, too."
+        )
 
     def work(self, tenant: Tenant, options: dict[str, Any]) -> None:
         live = publishing.configuration_of(publishing.live())
@@ -39,14 +42,16 @@ class Command(TenantCommand):
         def apply() -> set[str]:
             if options["discard_draft"]:
                 configuration.rewrite(live)
-            return _disable(configuration.read(), options["name"])
+            gone = _disable(configuration.read(), options["name"])
+            return gone | (_disable_unfit() if options["force"] else set())
 
         name = options["name"] or "everything"
         try:
             with _without_plugins():
                 gone, revision = publishing.write(apply, author=OPERATOR.name, publish=True, note=f"Disable {name}")
         except PublishRefused as error:
-            raise CommandError(f"{error} The draft has other problems: correct them, or add --discard-draft.") from None
+            way_out = "Correct the draft, begin from what is published by --discard-draft, or add --force."
+            raise CommandError(f"Something else cannot be published: {error} {way_out}") from None
         number = revision.number if revision else 0
         self.stdout.write(f"Disabled in revision {number}: {', '.join(sorted(gone)) or 'nothing was enabled'}.")
 
@@ -55,7 +60,25 @@ def _disable(draft: Configuration, name: str | None) -> set[str]:
     """Disable rows, and return the names of the targets that were enabled."""
     if name is not None and draft.kind_of(name) is None:
         raise CommandError(f"There is no target {name!r}. {near(name, draft.names())}".strip())
-    names = set(draft.names()) if name is None else _users_of(draft, name)
+    return _disable_rows(draft, set(draft.names()) if name is None else _users_of(draft, name))
+
+
+def _disable_unfit() -> set[str]:
+    """Disable what problems name until none is left: each round disables something, or ends."""
+    gone: set[str] = set()
+    while found := {(kind, name) for kind, name, *_ in publishing.problems()}:
+        draft = configuration.read()
+        targets = {user for _, name in found if draft.kind_of(name) for user in _users_of(draft, name)}
+        more = _disable_rows(draft, targets)
+        points = [name for kind, name in found if kind == "point"]
+        hung = PointBinding.objects.filter(point__in=points, enabled=True).update(enabled=False)
+        if not more and not hung:
+            break
+        gone |= more
+    return gone
+
+
+def _disable_rows(draft: Configuration, names: set[str]) -> set[str]:
     gone = {each for each in names if draft.spec(each).enabled}
     Target.objects.filter(name__in=names).update(enabled=False)
     InterceptorBinding.objects.filter(registration__name__in=names).update(enabled=False)

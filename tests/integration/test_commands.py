@@ -1,0 +1,350 @@
+"""The commands: what they print, what they refuse, and that none needs a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+from pydantic import BaseModel
+
+from pluginhub import Plugin, access, execution, publishing, tenancy
+from pluginhub.configuration import InterceptorSpec, RegistrationSpec
+from pluginhub.exceptions import UnknownTarget
+from pluginhub.fleet.models import AllowedPlugin
+from pluginhub.models import AccessToken, InterceptorBinding, PointBinding, Registration, Target
+from pluginhub.types import Tenant
+from tests.integration.hub import PLUGINS, chain, make_user, publish
+
+
+@pytest.fixture(autouse=True)
+def plugins(settings: Any) -> None:
+    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
+
+
+class Renamed(Plugin):
+    """A newer release of a plugin: it calls its one field otherwise."""
+
+    class Config(BaseModel, extra="forbid"):
+        words: str = ""
+
+    def intercept(self, request: Any, call_next: Any) -> Any:
+        return call_next(request)
+
+
+def call(command: str, *args: str, **options: Any) -> str:
+    """Return what `pluginhub_<command>` prints."""
+    out = io.StringIO()
+    call_command(f"pluginhub_{command}", *args, stdout=out, **options)
+    return out.getvalue()
+
+
+def refusal(command: str, *args: str) -> str:
+    with pytest.raises(CommandError) as caught:
+        call(command, *args)
+    return str(caught.value)
+
+
+class TestTenants:
+    @pytest.mark.parametrize(
+        "command",
+        [["token", "--user", "x"], ["run", "x"], ["list"], ["check"], ["disable"], ["export"], ["apply", "-"]],
+    )
+    def test_an_unknown_one_names_near_misses(self, acme: Tenant, command: list[str]) -> None:
+        name, *rest = command
+        assert "There is no tenant with the schema 'acmee'. Did you mean 'acme'?" in refusal(
+            name, "--tenant", "acmee", *rest
+        )
+
+    def test_one_far_off_is_told_what_there_is(self, acme: Tenant) -> None:
+        assert refusal("run", "--tenant", "zzz", "x").endswith("There is 'acme', 'globex'.")
+
+    def test_it_is_left_as_it_was_found(self, acme: Tenant) -> None:
+        call("list", "--tenant", "acme")
+        assert tenancy.current_or_none() is None
+
+
+class TestToken:
+    def test_it_prints_a_token_and_nothing_else(self, in_acme: Tenant) -> None:
+        user = make_user()
+        printed = call("token", "--tenant", "acme", "--user", "rita")
+        assert printed.count("\n") == 1
+        caller = access.authenticate_bearer(printed.strip())
+        assert caller is not None
+        assert caller.user_id == str(user.pk)
+        row = AccessToken.objects.get()
+        assert (row.name, row.expires) == ("command line", None)
+
+    def test_it_may_expire(self, in_acme: Tenant) -> None:
+        make_user()
+        call("token", "--tenant", "acme", "--user", "rita", "--name", "ci", "--days", "0.5")
+        row = AccessToken.objects.get(name="ci")
+        assert row.expires is not None
+        assert 0 < (row.expires - timezone.now()).total_seconds() <= 43200
+        assert "invalid _days value" in refusal("token", "--tenant", "acme", "--user", "rita", "--days", "0")
+
+    def test_an_unknown_user_names_near_misses(self, in_acme: Tenant) -> None:
+        make_user()
+        assert "no user 'riat'. Did you mean 'rita'?" in refusal("token", "--tenant", "acme", "--user", "riat")
+
+    def test_users_are_the_tenants(self, in_acme: Tenant, globex: Tenant) -> None:
+        make_user()
+        assert "no user 'rita'" in refusal("token", "--tenant", "globex", "--user", "rita")
+
+
+class TestRun:
+    @pytest.fixture(autouse=True)
+    def targets(self, in_acme: Tenant) -> None:
+        publish(chain("all", "say", "bad"), say="echo", who="whoami", bad="broken", no="refusing", odd="unspeakable")
+
+    def test_it_prints_the_result_as_json(self) -> None:
+        assert json.loads(call("run", "--tenant", "acme", "say", '{"a": [1, "é"]}')) == {"a": [1, "é"]}
+        assert call("run", "--tenant", "acme", "say") == "null\n"
+
+    def test_it_reads_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1]")))
+        assert json.loads(call("run", "--tenant", "acme", "say", "-")) == [1]
+
+    def test_it_runs_trusted_and_from_the_command_line(self) -> None:
+        told = json.loads(call("run", "--tenant", "acme", "who"))
+        assert told == ["acme", "command line", "command", True]
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["sya"], "Did you mean 'say'"),
+            (["say", "{"], "Not JSON"),
+            (["no"], "origin: No airport has the code XXX."),
+            (["all"], "step: bad"),
+            (["odd"], "The result is not JSON"),
+        ],
+    )
+    def test_what_goes_wrong_is_said_in_words(self, args: list[str], message: str) -> None:
+        said = refusal("run", "--tenant", "acme", *args)
+        assert message in said
+        assert "hunter2" not in said
+
+
+class TestList:
+    def test_it_lists_all_tenants(self, in_acme: Tenant, globex: Tenant) -> None:
+        publish(say="echo", count="numbers")
+        Registration.objects.create(name="new", plugin="echo")
+        lines = [line.split() for line in call("list").splitlines()]
+        assert lines == [
+            ["TENANT", "REVISION", "TARGETS", "DRAFT"],
+            ["acme", "revision", "1", "3", "1", "unpublished", "changes"],
+            ["globex", "nothing", "published", "0", "as", "published"],
+        ]
+
+    def test_it_lists_a_tenants_targets_and_points(self, in_acme: Tenant, settings: Any) -> None:
+        public = RegistrationSpec(name="hook", plugin="hook", public=True, rate_limit="9/m")
+        publish(public, chain("all", "say", "who"), say="echo", who="whoami")
+        Registration.objects.create(name="off", plugin="echo", enabled=False)
+        PointBinding.objects.create(point="order.total", target=Target.objects.get(name="all"))
+        settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": {**PLUGINS, "whoami": "no.such:Thing"}}
+        printed = call("list", "--tenant", "acme")
+        assert "all   chain         say → who  enabled" in printed
+        assert "hook  registration  hook       public" in printed
+        assert "off   registration  echo       disabled" in printed
+        assert "order.total  all" in printed
+        assert "revision 1" in printed
+        (missing,) = [line for line in printed.splitlines() if line.startswith("who")]
+        assert "no" in missing.split("whoami")[1]
+
+    def test_a_tenant_that_is_not_migrated_is_told(self, in_acme: Tenant) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE acme.pluginhub_revision RENAME TO away")
+        try:
+            assert "not migrated" in call("list")
+            assert "migrate_schemas --schema acme" in call_failing("check", "--all")
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE acme.away RENAME TO pluginhub_revision")
+
+
+def call_failing(command: str, *args: str) -> str:
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command(f"pluginhub_{command}", *args, stdout=out)
+    return out.getvalue()
+
+
+class TestCheck:
+    def test_it_is_content_with_what_works(self, in_acme: Tenant, globex: Tenant) -> None:
+        publish(say="echo")
+        assert call("check", "--all") == "No problems in 2 tenants.\n"
+        assert call("check", "--tenant", "acme") == "No problems in 1 tenants.\n"
+
+    def test_it_wants_to_know_which(self, acme: Tenant) -> None:
+        assert "--tenant SCHEMA, or --all" in refusal("check")
+        assert "--tenant SCHEMA, or --all" in refusal("check", "--tenant", "acme", "--all")
+
+    def test_it_names_tenant_registration_and_field(self, in_acme: Tenant, settings: Any) -> None:
+        publish(RegistrationSpec(name="mark", plugin="stamp", config={"text": "x"}), say="echo")
+        settings.PLUGINHUB = {
+            **settings.PLUGINHUB,
+            "PLUGINS": {"stamp": "tests.integration.test_commands:Renamed", "echoes": PLUGINS["echo"]},
+        }
+        printed = call_failing("check", "--all")
+        assert "acme: registration mark config.text: " in printed
+        assert "acme: registration say plugin: No plugin named 'echo' is installed. Did you mean 'echoes'?" in printed
+        assert refusal("check", "--all") == "2 problems in 1 tenants."
+
+    def test_it_knows_what_a_tenant_may_use(self, in_acme: Tenant) -> None:
+        publish(say="echo")
+        AllowedPlugin.objects.create(schema="acme", plugin="whoami")
+        assert "may not use the plugin 'echo'" in call_failing("check", "--tenant", "acme")
+
+    def test_it_checks_drafts_if_asked(self, in_acme: Tenant) -> None:
+        publish(say="echo")
+        Registration.objects.create(name="x", plugin="nope")
+        assert call("check", "--tenant", "acme")
+        assert "registration x plugin" in call_failing("check", "--tenant", "acme", "--draft")
+
+
+class TestDisable:
+    @pytest.fixture(autouse=True)
+    def targets(self, in_acme: Tenant) -> None:
+        around = (InterceptorSpec(registration="stamp", scope="request"),)
+        publish(
+            chain("all", "say", "who"), chain("more", "all"), interceptors=around,
+            say="echo", who="whoami", stamp="stamp", apart="echo",
+        )  # fmt: skip
+        PointBinding.objects.create(point="order.total", target=Target.objects.get(name="more"))
+        publishing.publish(author="test")
+
+    def test_a_target_goes_with_what_cannot_do_without_it(self) -> None:
+        assert call("disable", "--tenant", "acme", "say") == "Disabled in revision 3: all, more, say.\n"
+        assert execution.run("who")
+        assert execution.run("apart", 1) == 1
+        for name in ("say", "all", "more"):
+            with pytest.raises(UnknownTarget):
+                execution.run(name)
+        assert not PointBinding.objects.get().enabled
+        assert InterceptorBinding.objects.get().enabled
+
+    def test_an_interceptor_goes_with_its_bindings(self) -> None:
+        call("disable", "--tenant", "acme", "stamp")
+        assert not InterceptorBinding.objects.get().enabled
+        assert execution.run("all")
+
+    def test_without_a_name_all_go(self) -> None:
+        assert call("disable", "--tenant", "acme").startswith("Disabled in revision 3: all, apart, more,")
+        assert not Target.objects.filter(enabled=True).exists()
+        assert call("disable", "--tenant", "acme") == "Disabled in revision 3: nothing was enabled.\n"
+
+    def test_an_unknown_one_names_near_misses(self) -> None:
+        assert refusal("disable", "--tenant", "acme", "sya") == "There is no target 'sya'. Did you mean 'say', 'stamp'?"
+
+    def test_a_draft_with_other_problems_says_so_or_is_discarded(self) -> None:
+        Registration.objects.create(name="x", plugin="nope")
+        said = refusal("disable", "--tenant", "acme", "say")
+        assert "registration 'x'" in said
+        assert "--discard-draft" in said
+        assert execution.run("say", 1) == 1
+        call("disable", "--tenant", "acme", "say", "--discard-draft")
+        assert not Registration.objects.filter(name="x").exists()
+        assert execution.run("apart", 1) == 1
+
+    def test_by_force_what_else_is_unfit_goes_too(self, settings: Any) -> None:
+        """After a release in which another plugin lost its hook."""
+        settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": {**PLUGINS, "stamp": PLUGINS["echo"]}}
+        said = refusal("disable", "--tenant", "acme", "say")
+        assert "The plugin 'stamp' has no intercept hook" in said
+        assert "--force" in said
+        printed = call("disable", "--tenant", "acme", "say", "--force")
+        assert printed == "Disabled in revision 3: all, more, say, stamp.\n"
+        assert execution.run("apart", 1) == 1
+
+    def test_it_imports_no_plugin(self, tmp_path: Path) -> None:
+        """In a process of its own, with a plugin that would end it."""
+        (tmp_path / "deadly_plugin.py").write_text(
+            "import os\nfrom pluginhub import Plugin\nos._exit(7)\nclass Deadly(Plugin):\n"
+            "    def process(self, value, context):\n        return value\n"
+            "    def intercept(self, request, call_next):\n        return call_next(request)\n"
+        )
+        (tmp_path / "deadly_settings.py").write_text(
+            "from tests.settings import *\nPLUGINHUB = {**PLUGINHUB, 'PLUGINS': {"
+            "'echo': 'deadly_plugin:Deadly', 'whoami': 'deadly_plugin:Deadly', 'stamp': 'deadly_plugin:Deadly'}}\n"
+        )
+        path = os.pathsep.join([str(tmp_path), os.getcwd()])
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "pluginhub_disable", "--tenant", "acme", "say"],
+            env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "deadly_settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.returncode) == ("Disabled in revision 3: all, more, say.\n", 0), done.stderr
+
+
+class TestExportAndApply:
+    def test_what_one_prints_the_other_takes(self, in_acme: Tenant, globex: Tenant, tmp_path: Path) -> None:
+        publish(chain("all", "say", "say"), say="echo")
+        file = tmp_path / "acme.yaml"
+        file.write_text(call("export", "--tenant", "acme"))
+        printed = call("apply", "--tenant", "globex", str(file), "--note", "from acme")
+        assert printed.endswith("Published as revision 1.\n")
+        with tenancy.visit(globex):
+            assert execution.run("all", 5) == 5
+            live = publishing.live()
+            assert live is not None
+            assert (live.note, live.author) == ("from acme", "command line")
+
+    def test_a_dry_run_changes_nothing(self, in_acme: Tenant, globex: Tenant, tmp_path: Path) -> None:
+        publish(say="echo")
+        file = tmp_path / "acme.yaml"
+        file.write_text(call("export", "--tenant", "acme"))
+        assert "say" in call("apply", "--tenant", "globex", str(file), "--dry-run")
+        with tenancy.visit(globex):
+            assert not Target.objects.exists()
+
+    def test_a_draft_is_kept_unpublished(self, in_acme: Tenant, globex: Tenant, tmp_path: Path) -> None:
+        publish(say="echo")
+        file = tmp_path / "acme.yaml"
+        file.write_text(call("export", "--tenant", "acme"))
+        assert call("apply", "--tenant", "globex", str(file), "--draft").endswith("Kept as the draft.\n")
+        with tenancy.visit(globex):
+            assert publishing.live() is None
+            assert "say" in call("export", "--tenant", "globex", "--draft")
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", "is no YAML"),
+            ("[1]", "is no configuration"),
+            ("registrations: {x: {name: x}}", "registrations.x.plugin: Field required"),
+            ("registrations: {x: {name: x, plugin: nope}}", "No plugin named 'nope' is installed"),
+            ("!!python/object/apply:os.getcwd []", "is no YAML"),
+        ],
+    )
+    def test_what_is_no_configuration_is_refused(self, acme: Tenant, tmp_path: Path, text: str, message: str) -> None:
+        file = tmp_path / "bad.yaml"
+        file.write_text(text)
+        assert message in refusal("apply", "--tenant", "acme", str(file))
+
+    def test_a_file_that_is_not_there(self, acme: Tenant) -> None:
+        assert "cannot be read" in refusal("apply", "--tenant", "acme", "/no/such/file")
+
+    def test_a_stale_write_is_refused(self, in_acme: Tenant, tmp_path: Path) -> None:
+        publish(say="echo")
+        file = tmp_path / "acme.yaml"
+        file.write_text(call("export", "--tenant", "acme"))
+        publish(other="echo")
+        assert "Revision 2 was published meanwhile" in refusal(
+            "apply", "--tenant", "acme", str(file), "--expected", "1"
+        )
+
+
+def test_a_user_of_the_public_site_has_no_token(acme: Tenant) -> None:
+    User.objects.create_user("rita")
+    assert "There is no tenant with the schema 'public'" in refusal("token", "--tenant", "public", "--user", "rita")
