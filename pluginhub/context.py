@@ -74,6 +74,9 @@ class Jobs(Protocol):
 
     async def aenqueue(self, name: str, data: Json = None, **options: Any) -> str: ...
 
+    def asked_by(self, caller: Caller) -> Jobs:
+        """Return the same jobs, to be enqueued in a caller's name."""
+
     def process(self, name: str, handler: Callable[..., Any]) -> None:
         """Handle jobs named `<registration>.<name>` by `handler(data, context)`. Only in `activate`."""
 
@@ -183,7 +186,7 @@ class Context:
 
     @property
     def jobs(self) -> Jobs:
-        return cast(Jobs, self._need("jobs"))
+        return cast(Jobs, self._need("jobs")).asked_by(self._run.caller)
 
     @property
     def metrics(self) -> Metrics:

@@ -15,7 +15,7 @@ from pluginhub.conf import settings
 from pluginhub.context import Run
 from pluginhub.drivers import Node
 from pluginhub.registry import registry
-from pluginhub.runs import RUN, Report, require
+from pluginhub.runs import RUN, require
 from pluginhub.runtimes import Runtime
 from pluginhub.types import HOST, Caller
 
@@ -25,7 +25,6 @@ __all__ = [
     "aperform",
     "arun",
     "arun_node",
-    "handle",
     "listing",
     "perform",
     "require",
@@ -80,29 +79,6 @@ async def aperform(
     try:
         node = (await runtime.atarget(target)).entry
         return await arun_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
-    finally:
-        runtime.release()
-
-
-def handle(
-    name: str,
-    data: Any,
-    *,
-    caller: Caller,
-    timeout: float | None = None,
-    run_id: str = "",
-    report: Report | None = None,
-) -> Outcome:
-    """Do a job in a worker: a target, or `<registration>.<handler>`, inside the job interceptors.
-
-    The job was allowed when it was enqueued; here its caller is only told to the plugin.
-    """
-    tenant = tenancy.current()
-    registry.refresh(tenant)
-    runtime = registry.acquire(tenant)
-    try:
-        node = runtime.handler(name)
-        return run_node(runtime, node, data, caller=caller, seconds=_seconds(timeout), run_id=run_id, report=report)
     finally:
         runtime.release()
 

@@ -29,7 +29,7 @@ __all__ = ["Active", "Instances", "handlers_of"]
 log = logging.getLogger("pluginhub.instances")
 
 make_jobs: Callable[[Tenant, str], context.Jobs] | None = None
-"""What makes a registration's `context.jobs`. `pluginhub.jobs`, which runs plugins and so stands above, sets it."""
+"""What makes a registration's `context.jobs`: set when the app is ready, since jobs run plugins and so stand above."""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, Stop
 from pluginhub.metrics import timings
 from pluginhub.plugins import Plugin, hook_of
 
-__all__ = ["Call", "Series", "checked", "errors_of", "leaf", "series"]
+__all__ = ["Call", "Series", "checked", "errors_of", "leaf", "series", "timed"]
 
 
 class Call(Node):
@@ -43,20 +43,23 @@ def leaf(plugin: Plugin, services: Services | None = None) -> Node:
     kind = type(plugin).__name__
     if process is None:
         raise HookError(f"{kind} has no process hook.", hint="Define process(self, value, context) to run it.")
-    services = services or Services(name=kind, plugin=kind)
-    process = checked(process, plugin)
-    timing = timings(services.plugin or kind, services.tenant.schema if services.tenant else "")
+    return timed(checked(process, plugin), services or Services(name=kind, plugin=kind))
+
+
+def timed(function: Callable[..., Any], services: Services) -> Node:
+    """Link a plugin's function `(value, context)`: timed, with its errors counted and marked."""
+    timing = timings(services.plugin, services.tenant.schema if services.tenant else "")
     observe = timing.observe
 
     def failed(error: BaseException) -> None:
-        mark(error, registration=services.name or None, plugin=services.plugin or kind)
+        mark(error, registration=services.name or None, plugin=services.plugin)
         if not isinstance(error, InvalidInput):
             timing.failed()
 
     def call(value: Any, run: Run) -> Any:
         started = perf_counter()
         try:
-            result = process(value, Context(run, services))
+            result = function(value, Context(run, services))
         except Stop as stop:
             result = stop
         except BaseException as error:
@@ -68,7 +71,7 @@ def leaf(plugin: Plugin, services: Services | None = None) -> Node:
     async def acall(value: Any, run: Run) -> Any:
         started = perf_counter()
         try:
-            result = await process(value, Context(run, services))
+            result = await function(value, Context(run, services))
         except Stop as stop:
             result = stop
         except BaseException as error:
@@ -77,7 +80,7 @@ def leaf(plugin: Plugin, services: Services | None = None) -> Node:
         observe(perf_counter() - started)
         return result
 
-    return Call(acall if colour_of(process) is Colour.ASYNC else call)
+    return Call(acall if colour_of(function) is Colour.ASYNC else call)
 
 
 class Series(Node):

@@ -17,12 +17,12 @@ from typing import Any
 
 from pluginhub import compositions, crossing, loading
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
-from pluginhub.context import Context, Run, Services
+from pluginhub.context import Services
 from pluginhub.drivers import Colour, Node, colour_of
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget
 from pluginhub.instances import Instances, handlers_of
 from pluginhub.interceptors import Interceptor, around_calls, intercept_of
-from pluginhub.pipelines import Call, series
+from pluginhub.pipelines import series, timed
 from pluginhub.plugins import Plugin, hook_of, jobs_of
 from pluginhub.policies import Policy, guard
 from pluginhub.types import Scope, Tenant
@@ -178,7 +178,7 @@ class Runtime:
         function = getattr(active.plugin, method) if method else handlers_of(active).get(handler)
         if function is None:
             raise NotReady(f"The plugin of {registration!r} does not handle {handler!r}.", hint="Check its activate.")
-        return around_calls(name, self.interceptors("job", name), _handling(function, active.services))
+        return around_calls(name, self.interceptors("job", name), timed(function, active.services))
 
     def point(self, name: str) -> Node | None:
         """Return what hangs on a point, as one node; `None` when nothing does."""
@@ -321,16 +321,6 @@ class Runtime:
             for scope, function in self.instances.get(name).services.middleware.added:
                 added.setdefault(scope, []).append(intercept_of(function))
         return added
-
-
-def _handling(function: Callable[..., Any], services: Services) -> Node:
-    if colour_of(function) is Colour.ASYNC:
-
-        async def ahandle(data: Any, run: Run) -> Any:
-            return await function(data, Context(run, services))
-
-        return Call(ahandle)
-    return Call(lambda data, run: function(data, Context(run, services)))
 
 
 def _offers(entry: loading.Entry, hook: str) -> bool:

@@ -129,6 +129,9 @@ class MemoryJobs:
     async def aenqueue(self, name: str, data: Any = None, **options: Any) -> str:
         return self.enqueue(name, data, **options)
 
+    def asked_by(self, caller: Caller) -> MemoryJobs:
+        return self
+
     def process(self, name: str, handler: Callable[..., Any]) -> None:
         if not self.open:
             raise HookError("context.jobs.process works in activate only.", hint="Move the call there.")

@@ -3,7 +3,6 @@
 Nothing committed is lost, an end is recorded once, a start may happen twice: see `docs/jobs.md`.
 """
 
-from pluginhub import instances
 from pluginhub.jobs.bells import Bell, BellOrJob, ring
 from pluginhub.jobs.claiming import claim
 from pluginhub.jobs.enqueueing import aenqueue, enqueue
@@ -29,5 +28,3 @@ __all__ = [
     "sweep",
     "work",
 ]
-
-instances.make_jobs = TenantJobs  # plugins are below; their `context.jobs` calls up to here

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections
 
 from pluginhub import drivers, registry, runs, tenancy
 from pluginhub.conf import settings
-from pluginhub.exceptions import NoTenant, mark
+from pluginhub.exceptions import NoTenant
 from pluginhub.fleet.models import Head
 from pluginhub.jobs import bells, claiming, ending, horses
 from pluginhub.jobs.claiming import Claim
 from pluginhub.jobs.keeping import Held, Keeper, LeaseLost, TimeUp
-from pluginhub.runtimes import Runtime
 from pluginhub.types import Tenant
 
 __all__ = ["bell", "work"]
@@ -95,8 +92,7 @@ def _handle(held: Held) -> tuple[Any, int]:
     with registry.lease(tenant) as runtime, tenancy.fenced():
         node = runtime.handler(claim.name)
         run = runs.begin(runtime, caller=claim.caller, seconds=claim.seconds, run_id=str(claim.id), report=held.report)
-        with _marked(claim.name, runtime):
-            return drivers.run(node, claim.data, run), runtime.revision
+        return drivers.run(node, claim.data, run), runtime.revision
 
 
 def _follow(tenant: Tenant) -> None:
@@ -105,19 +101,6 @@ def _follow(tenant: Tenant) -> None:
     newest = heads.values_list("revision", flat=True).first() or 0
     if registry.registry.running().get(tenant.schema, newest) != newest:
         registry.refresh(tenant)
-
-
-@contextmanager
-def _marked(name: str, runtime: Runtime) -> Iterator[None]:
-    """Note on an error which registration's handler it passed; a target notes its own place."""
-    registration, _, handler = name.partition(".")
-    try:
-        yield
-    except BaseException as error:
-        if handler:
-            plugin = runtime.configuration.registrations[registration].plugin
-            mark(error, registration=registration, plugin=plugin)
-        raise
 
 
 def _end_overdue(held: Held) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pluginhub import registry, tenancy
 from pluginhub.exceptions import HookError
 from pluginhub.jobs.enqueueing import enqueue
-from pluginhub.types import Caller, Json, Tenant
+from pluginhub.types import HOST, Caller, Json, Tenant
 
 __all__ = ["TenantJobs"]
 
@@ -16,13 +18,22 @@ __all__ = ["TenantJobs"]
 class TenantJobs:
     """Enqueues for a registration and collects the handlers it adds. Lives as long as its plugin instance."""
 
-    __slots__ = ("handlers", "open", "registration", "tenant")
+    __slots__ = ("caller", "handlers", "open", "registration", "tenant")
 
     def __init__(self, tenant: Tenant, registration: str) -> None:
         self.tenant = tenant
         self.registration = registration
         self.handlers: dict[str, Callable[..., Any]] = {}
         self.open = False
+        self.caller = Caller(registration, "host", trusted=True)
+
+    def asked_by(self, caller: Caller) -> TenantJobs:
+        """Return the same jobs, to be enqueued in a caller's name. The plugin's code is trusted with what it asks."""
+        if caller is HOST:
+            return self
+        asked = copy.copy(self)
+        asked.caller, asked.open = replace(caller, trusted=True), False
+        return asked
 
     def enqueue(self, name: str, data: Json = None, **options: Any) -> str:
         """Write a job in the caller's transaction and return its id. Takes the options of `pluginhub.jobs.enqueue`.
@@ -30,7 +41,7 @@ class TenantJobs:
         A bare name that is one of this registration's handlers means that; else it is a target, or a handler's full
         name.
         """
-        options.setdefault("caller", Caller(self.registration, "host", trusted=True))
+        options.setdefault("caller", self.caller)
         with tenancy.enter(self.tenant):
             return enqueue(self._full_name(name), data, **options)
 
