@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import threading
 import time
 from contextvars import Context as Variables
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Permission, User
@@ -331,10 +333,24 @@ class Sleepy(Plugin):
         return value
 
 
+class Endless(Plugin):
+    """Stream until the client leaves."""
+
+    closed: ClassVar[threading.Event] = threading.Event()
+
+    async def stream(self, params: Any, context: Context) -> Any:
+        try:
+            for number in itertools.count(1):
+                yield Item(number, cursor=number)
+                await asyncio.sleep(0.01)
+        finally:
+            self.closed.set()
+
+
 PLUGINS = {
     kind.__name__.lower(): f"{__name__}:{kind.__name__}"
     for kind in (
-        AsyncEcho, AsyncNumbers, AsyncStamp, Broken, Closed, Clumsy, Echo, Hook, Later, Numbers, Quote, Refusing,
-        Rescue, Sleepy, Slow, Stamp, Unspeakable, Whoami, Wild,
+        AsyncEcho, AsyncNumbers, AsyncStamp, Broken, Closed, Clumsy, Echo, Endless, Hook, Later, Numbers, Quote,
+        Refusing, Rescue, Sleepy, Slow, Stamp, Unspeakable, Whoami, Wild,
     )
 }  # fmt: skip
