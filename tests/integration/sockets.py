@@ -60,6 +60,11 @@ def session() -> str:
     return store.session_key
 
 
+def _shrink(buffered: socket.socket) -> None:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        buffered.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+
+
 class Client:
     """One socket. `next` frames are what the tests mostly wait for."""
 
@@ -107,7 +112,7 @@ class Site:
     def small(self) -> dict[str, Any]:
         """Options for a client whose buffers are soon full, so that its not reading is soon noticed."""
         connected = socket.socket()
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        _shrink(connected)
         connected.connect(("127.0.0.1", self.port))
         # Compressed, what the tests send would fit into any buffer.
         return {"sock": connected, "compression": None, "max_queue": 1}
@@ -141,7 +146,7 @@ class Site:
 def serving() -> Iterator[Site]:
     """Serve the hub's socket from a thread; on leaving, stop and wait for its connections to end."""
     with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)  # its connections inherit it
+        _shrink(listening)  # its connections inherit that
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
         options = uvicorn.Config(
