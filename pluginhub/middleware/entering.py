@@ -24,6 +24,8 @@ __all__ = ["PluginMiddleware"]
 
 log = logging.getLogger("pluginhub.middleware")
 
+KNOWN = 10_000
+
 
 class PluginMiddleware:
     """Serves synchronous and asynchronous sites. A tenant without interceptors costs no query and next to no time."""
@@ -85,8 +87,20 @@ def _tenant_of(request: HttpRequest) -> Tenant | None:
     row = getattr(request, "tenant", None)
     if row is None:
         return None
-    schema = row.schema_name
-    return PUBLIC if schema == get_public_schema_name() else Tenant(schema, str(getattr(row, "name", "") or schema))
+    schema, name = row.schema_name, getattr(row, "name", "")
+    known = _known.get((schema, name))
+    return known if known is not None else _note_known(schema, name)
+
+
+# Making a value and asking for the public schema's name cost more than all the rest of a request without interceptors.
+_known: dict[tuple[str, str], Tenant] = {}
+
+
+def _note_known(schema: str, name: str) -> Tenant:
+    tenant = PUBLIC if schema == get_public_schema_name() else Tenant(schema, str(name or schema))
+    if len(_known) >= KNOWN:
+        _known.clear()
+    return _known.setdefault((schema, name), tenant)
 
 
 # Tenants without a runtime (not migrated, unreadable) get the host's own response, and are not asked for at every one.
