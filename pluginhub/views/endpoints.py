@@ -37,7 +37,7 @@ def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: b
     allowed = tuple(method for method in ANY if method in handlers or method == "OPTIONS")
 
     async def view(request: HttpRequest, **arguments: Any) -> HttpResponseBase:
-        call = None
+        call: Call | None = None
         try:
             handler = handlers.get(request.method or "")
             if handler is None:
@@ -47,9 +47,10 @@ def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: b
             call.raw = bodies.raw_of(request)
             if not public:
                 call.caller = await identify(call, tickets=tickets)
-            return await handler(call, **arguments)
+            response = await handler(call, **arguments)
         except Exception as error:
-            return answers.problem(error, request, revision=_revision(call))
+            response = answers.problem(error, request)
+        return _stamped(response, call)
 
     # The CSRF token is asked of sessions only, by `identify`. A view that is asynchronous cannot be atomic.
     return csrf_exempt(non_atomic_requests(view))
@@ -74,8 +75,10 @@ def _tenant() -> Tenant:
     return tenant
 
 
-def _revision(call: Call | None) -> int | None:
-    """Which revision an error came from: the handler's, else the one that runs here, if any does."""
-    if call is None:
-        return None
-    return registry.running().get(call.tenant.schema) if call.revision is None else call.revision
+def _stamped(response: HttpResponseBase, call: Call | None) -> HttpResponseBase:
+    """Add the revision that answered: the handler's, else the one that runs here, if any does."""
+    if call is not None and answers.REVISION not in response.headers:
+        revision = registry.running().get(call.tenant.schema) if call.revision is None else call.revision
+        if revision is not None:
+            response.headers[answers.REVISION] = str(revision)
+    return response

@@ -15,7 +15,6 @@ from django.http import BadHeaderError, HttpRequest, HttpResponse
 
 from pluginhub import admission, execution, payloads
 from pluginhub.exceptions import HookError
-from pluginhub.views.answers import REVISION
 from pluginhub.views.calls import Call
 from pluginhub.views.endpoints import ANY, endpoint
 
@@ -78,8 +77,6 @@ def _response(call: Call, target: str, result: Mapping[str, Any]) -> HttpRespons
         _set(response, headers)
     except (BadHeaderError, UnicodeError, TypeError, AttributeError):
         raise HookError(f"{target!r} answered headers that are none.", hint="Names and values are one line.") from None
-    if call.revision is not None:
-        response.headers[REVISION] = str(call.revision)
     return response
 
 

@@ -295,7 +295,7 @@ class TestJobs:
         assert answer.status == 202
         told = answer.json()
         assert told == {"id": told["id"], "status": "queued", "url": f"/hub/jobs/{told['id']}/"}
-        assert answer.headers["location"] == told["url"]
+        assert (answer.headers["location"], answer.headers["pluginhub-revision"]) == (told["url"], "1")
         assert hub.post("/hub/jobs/count.import/").status == 202
 
         seen = hub.get(told["url"]).json()
