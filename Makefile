@@ -2,7 +2,7 @@
 # make test      the test suite; ARGS='-k name' chooses
 # make lint      what the code must obey
 # make bench     benchmarks; make figures: storms and benchmarks
-# make docs      the documentation, in docs/_build/html
+# make docs      the documentation, in docs/_build/html; make screenshots: the pictures in it, taken anew
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt
 BUILT_FROM := pyproject.toml tests/constraints.txt tests/plugins/pyproject.toml
 
-.PHONY: demo test lint bench figures docs
+.PHONY: demo test lint bench figures docs screenshots
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -36,6 +36,9 @@ figures: .venv/dev
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+screenshots: .venv/dev
+	$(BIN)/python -m tests.acceptance.screenshots $(ARGS)
 
 .venv/demo: $(BUILT_FROM) | $(BIN)/pip
 	@echo "Installing what the demo needs into .venv"

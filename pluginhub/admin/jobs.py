@@ -23,7 +23,7 @@ __all__ = ["JobAdmin"]
 
 @admin.register(Job)
 class JobAdmin(TenantAdmin):
-    list_display = ("name", "shown_status", "shown_progress", "attempts", "shown_problem", "created")
+    list_display = ("name", "shown_status", "shown_progress", "shown_problem", "created")
     list_filter = ("status",)
     search_fields = ("name", "id")
     show_full_result_count = False

@@ -47,7 +47,7 @@ class AccessTokenAdmin(TenantAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": _("Token %s") % obj.name,
+            "title": _("Token “%s”") % obj.name,
             "token": request.pluginhub_token,  # type: ignore[attr-defined]
             "original": obj,
             "has_view_permission": True,

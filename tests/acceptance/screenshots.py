@@ -55,6 +55,9 @@ def site() -> Iterator[str]:
     import django
 
     django.setup()
+    from django.db import connections
+
+    from pluginhub.registry import registry
     from tenants import processes
     from tenants.demonstration import Demonstration
 
@@ -62,6 +65,8 @@ def site() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as logs, running():
         Demonstration(port, lambda line: None).set_up()
         _begin_draft()
+        registry.stop()
+        connections.close_all()
         web = processes.web(port, log=Path(logs) / "web.log")
         worker = processes.worker(log=Path(logs) / "worker.log")
         with web, worker:
@@ -82,7 +87,8 @@ def _begin_draft() -> None:
         publishing.publish(author="admin", note="Dearer by distance since the fuel surcharge")
         rate.config = {**rate.config, "minimum": 60.0}
         rate.save()
-        Registration.objects.create(name="partner-feed", title="Feed of a partner", plugin="partner-feed")
+        feed = Registration(name="partner-feed", title="Feed of a partner", plugin="partner-feed", enabled=False)
+        feed.save()
         Registration.objects.create(name="mask", title="Mask personal data", plugin="redact")
         chain = Chain.objects.create(name="express", title="Express quote")
         for position, name in enumerate(("resolve", "distance", "rate"), 1):
@@ -203,6 +209,7 @@ def _shoot(browser: Browser, address: str, name: str, width: int, scheme: str, f
     page.get_by_label("Password").fill("admin")
     page.get_by_role("button", name="Log in").click()
     SCREENS[name](page, address)
+    page.wait_for_load_state("networkidle")
     path = folder / f"{name}-{width}-{scheme}.png"
     page.screenshot(path=path, full_page=True)
     print(path)

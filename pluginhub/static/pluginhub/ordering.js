@@ -6,16 +6,20 @@
     const position = row.querySelector(".pluginhub-position");
     if (position) position.value = index + 1;
   });
-  const move = (group, row, other, after) => {
-    after ? other.after(row) : other.before(row);
+  // The others move around the row: taken out of the page, it would lose the pointer and the focus.
+  const move = (group, row, to) => {
+    const rows = rowsOf(group);
+    let at = rows.indexOf(row);
+    while (at < to) row.before(rows[++at]);
+    while (at > to) row.after(rows[--at]);
     number(group);
   };
   const drag = (group, row, handle, start) => {
     handle.setPointerCapture(start.pointerId);
     row.classList.add("dragging");
     const follow = event => {
-      const over = rowsOf(group).find(other => other !== row && isOver(other, event.clientY));
-      if (over) move(group, row, over, row.compareDocumentPosition(over) & Node.DOCUMENT_POSITION_FOLLOWING);
+      const to = rowsOf(group).findIndex(other => other !== row && isOver(other, event.clientY));
+      if (to >= 0) move(group, row, to);
     };
     const drop = () => {
       row.classList.remove("dragging");
@@ -28,11 +32,9 @@
     const box = row.getBoundingClientRect();
     return y > box.top && y < box.bottom;
   };
-  const step = (group, row, event) => {
-    const rows = rowsOf(group), to = rows[rows.indexOf(row) + (event.key === "ArrowDown" ? 1 : -1)];
-    if (!to) return;
-    move(group, row, to, event.key === "ArrowDown");
-    event.target.focus();
+  const step = (group, row, down) => {
+    const rows = rowsOf(group), to = rows.indexOf(row) + (down ? 1 : -1);
+    if (rows[to]) move(group, row, to);
   };
   const begin = group => {
     group.querySelectorAll(".pluginhub-handle").forEach(handle => { handle.hidden = false; });
@@ -42,7 +44,7 @@
     group.addEventListener("keydown", event => {
       if (!event.target.matches(".pluginhub-handle") || !["ArrowUp", "ArrowDown"].includes(event.key)) return;
       event.preventDefault();
-      step(group, event.target.closest("tr"), event);
+      step(group, event.target.closest("tr"), event.key === "ArrowDown");
     });
     group.addEventListener("formset:added", () => number(group));
     document.addEventListener("formset:removed", () => number(group));
