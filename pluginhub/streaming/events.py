@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
-from contextvars import copy_context
 from typing import Any
 
 from pluginhub import payloads
@@ -14,9 +12,7 @@ from pluginhub.streaming.generators import PAGE_ITEMS
 from pluginhub.streaming.sources import Source
 from pluginhub.types import Item
 
-__all__ = ["PING_SECONDS", "Events", "resumed_from", "sse"]
-
-log = logging.getLogger("pluginhub.streaming")
+__all__ = ["PING_SECONDS", "Events", "event", "resumed_from", "sse"]
 
 PING_SECONDS = 15.0
 """The longest silence: proxies cut connections that say nothing."""
@@ -29,15 +25,13 @@ class Events:
         self._source = source
         self._loop = asyncio.get_running_loop()
         self._closing: asyncio.Task[None] | None = None
-        # One context for all pulls, as a plugin's own context variables would have in one task.
-        self._context = copy_context()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         seq = 0
         pull = None
         try:
             while not self._source.ended:
-                pull = self._loop.create_task(self._source.pull(PAGE_ITEMS), context=self._context)
+                pull = self._loop.create_task(self._source.pull(PAGE_ITEMS))
                 while not (await asyncio.wait({pull}, timeout=PING_SECONDS))[0]:
                     yield b": ping\n\n"
                 page = pull.result()
@@ -58,7 +52,7 @@ class Events:
         self._loop.call_soon_threadsafe(self._close)
 
     def _close(self) -> None:
-        self._closing = self._loop.create_task(self._source.close(), context=self._context)
+        self._closing = self._loop.create_task(self._source.close())
 
 
 def sse(source: Source) -> Events:
@@ -83,5 +77,6 @@ def resumed_from(last_event_id: str | None) -> Any:
 
 
 def event(item: Item, seq: int) -> bytes:
+    """Render one item, the `seq`-th of its response."""
     id_ = b"#%d" % seq if item.cursor is None else payloads.render(item.cursor)
     return b"id: %b\ndata: %b\n\n" % (id_, payloads.render(item.data))

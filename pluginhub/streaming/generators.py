@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
@@ -17,6 +18,7 @@ __all__ = [
     "END",
     "PAGE_ITEMS",
     "PAGE_SECONDS",
+    "Items",
     "Looped",
     "Pulled",
     "Threaded",
@@ -38,7 +40,8 @@ PAGE_ITEMS = 64
 PAGE_SECONDS = 0.02
 """How long a hop goes on once it has an item, and how long an item waits for more."""
 
-Generator = Iterator[Any] | AsyncIterator[Any]
+Items = Iterator[Any] | AsyncIterator[Any]
+"""A plugin's generator, of either colour."""
 
 
 class Pulled(Protocol):
@@ -51,7 +54,7 @@ class Pulled(Protocol):
         """Close the generator. Call it when no pull is under way."""
 
 
-def generated(made: Any) -> Generator:
+def generated(made: Any) -> Items:
     """Return what a `stream` hook returned as an iterator. Raises `HookError` for what is none."""
     if hasattr(made, "__aiter__"):
         return cast(AsyncIterator[Any], aiter(made))
@@ -68,7 +71,8 @@ def generated(made: Any) -> Generator:
 class Threaded:
     """Pulls a synchronous generator in pool threads: a page a hop, handed over as it grows.
 
-    The generator sees one context from its first item to its `finally`, whichever threads it passes.
+    The generator sees one context, and so one tenant, from its first item to its `finally`: a copy of the one this
+    object was made in, whichever threads it passes and whoever pulls.
     """
 
     def __init__(self, generator: Iterator[Any]) -> None:
@@ -83,7 +87,7 @@ class Threaded:
         while not self._ready and not self._over:
             # A hop that outlived an earlier pull goes on: what it fetches has been asked for.
             if self._hop is None:
-                self._hop = asyncio.ensure_future(self._in_thread(self._advance, min(n, PAGE_ITEMS)))
+                self._hop = self._in_thread(self._advance, min(n, PAGE_ITEMS))
             await self._fed(self._hop)
         if not self._ready and self._failure is not None:
             failure, self._failure = self._failure, None
@@ -132,15 +136,18 @@ class Threaded:
             self._hop = None
             hop.result()
 
-    async def _in_thread(self, f: Callable[..., None], *args: Any) -> None:
-        await crossing.in_thread(self._context.run, f, *args)
+    def _in_thread(self, f: Callable[..., None], *args: Any) -> asyncio.Task[None]:
+        hop = crossing.in_thread(self._context.run, f, *args)
+        # A copy: what surrounds work in a pool thread looks at its context, while the generator is inside its own.
+        return asyncio.get_running_loop().create_task(hop, context=self._context.copy())
 
 
 class Looped:
-    """Pulls an asynchronous generator on the process's loop, item by item."""
+    """Pulls an asynchronous generator on the process's loop, item by item, in a context of its own as above."""
 
     def __init__(self, generator: AsyncIterator[Any]) -> None:
         self._generator = generator
+        self._context = copy_context()
         self._pulls = 0
         self._turn = asyncio.Lock()
 
@@ -157,13 +164,33 @@ class Looped:
     async def _on_process_loop(self, work: Coroutine[Any, Any, T]) -> T:
         there = crossing.process_loop()
         if asyncio.get_running_loop() is there:
-            return await work
+            return await _inside(self._context, work)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(work), there))
 
     async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
         # A pull that was cancelled from another loop may still be in the generator's `finally` when the close arrives.
         async with self._turn:
-            return await work
+            return await _inside(self._context, work)
+
+
+@types.coroutine
+def _inside(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await `work` with each of its steps in `context`; the awaiting task's own is neither seen nor touched."""
+    step: Callable[[Any], Any] = work.send
+    given: Any = None
+    while True:
+        try:
+            waits = context.run(step, given)
+        except StopIteration as end:
+            return cast(T, end.value)
+        try:
+            given = yield waits
+            step = work.send
+        except GeneratorExit:
+            context.run(work.close)
+            raise
+        except BaseException as error:
+            step, given = work.throw, error
 
 
 def step(generator: Iterator[Any]) -> Any:

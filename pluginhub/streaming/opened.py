@@ -15,7 +15,7 @@ from pluginhub.exceptions import InvalidInput, PluginHubError, mark
 from pluginhub.metrics import timings
 from pluginhub.pipelines import errors_of
 from pluginhub.registry import registry
-from pluginhub.streaming.generators import Generator, generated
+from pluginhub.streaming.generators import Items, generated
 from pluginhub.types import Caller, Item, Tenant
 
 __all__ = ["Opened", "item_of", "open_generator"]
@@ -29,7 +29,7 @@ class Opened:
 
     name: str
     tenant: Tenant
-    generator: Generator
+    generator: Items
     release: Callable[[], None] = lambda: None
     services: Services | None = None
 

@@ -46,8 +46,7 @@ class Source:
             return []
         self._pulling = True
         try:
-            with tenancy.enter(self._opened.tenant), tenancy.fenced():
-                page = [item_of(each) for each in await self._pulled.pull(n)]
+            page = [item_of(each) for each in await self._pulled.pull(n)]
         except Exception as error:
             self.ended = True
             self.failed(error)
@@ -69,8 +68,7 @@ class Source:
             return
         self._closed = True
         try:
-            with tenancy.enter(self._opened.tenant), tenancy.fenced():
-                await self._pulled.close()
+            await self._pulled.close()
         except Exception:
             log.exception("The stream %s of tenant %s did not close cleanly", self._opened.name, self._opened.tenant)
         finally:
@@ -91,7 +89,5 @@ async def open(name: str, params: Any = None, *, cursor: Any = None, caller: Cal
 
 def _pulled(opened: Opened) -> Pulled:
     generator = opened.generator
-    if isinstance(generator, AsyncIterator):
-        return Looped(generator)
-    with tenancy.enter(opened.tenant), tenancy.fenced():  # its context, in whatever thread it is pulled
-        return Threaded(generator)
+    with tenancy.enter(opened.tenant), tenancy.fenced():  # what is current here is so in every pull
+        return Looped(generator) if isinstance(generator, AsyncIterator) else Threaded(generator)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -307,6 +308,41 @@ async def test_each_pull_is_in_the_streams_tenant_whatever_is_current(acme: Tena
     assert tenancy.current_or_none() is None
     await source.close()
     assert {schema for schema, _ in streamers.ledger} == {"acme"}
+
+
+SEEN: ContextVar[int] = ContextVar("seen", default=0)
+
+
+def counting() -> Iterator[int]:
+    token = SEEN.set(0)
+    try:
+        while True:
+            SEEN.set(SEEN.get() + 1)
+            yield SEEN.get()
+    finally:
+        SEEN.reset(token)
+
+
+async def acounting() -> AsyncIterator[int]:
+    token = SEEN.set(0)
+    try:
+        while True:
+            await asyncio.sleep(0)
+            SEEN.set(SEEN.get() + 1)
+            yield SEEN.get()
+    finally:
+        SEEN.reset(token)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: generators.Threaded(counting()), lambda: generators.Looped(acounting())], ids=COLOURS
+)
+async def test_a_generator_keeps_its_context_variables_whoever_pulls(make: Callable[[], generators.Pulled]) -> None:
+    pulled = make()
+    for n in (1, 2, 3):
+        assert await asyncio.create_task(pulled.pull(1)) == [n]
+    await asyncio.create_task(pulled.close())
+    assert SEEN.get() == 0
 
 
 # The host's own loops
