@@ -176,7 +176,7 @@ def _make_cluster(programs: Path, data: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     make_private(unfinished)
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-sync"]
     _as_server([str(programs / "initdb"), "-D", str(unfinished), *options])
     unfinished.rename(data)
 
