@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
@@ -149,28 +149,36 @@ class Looped:
         self._generator = generator
         self._context = copy_context()
         self._pulls = 0
+        self._there: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
 
     async def pull(self, n: int) -> list[Any]:
         self._pulls += 1
         if self._pulls % PAGE_ITEMS == 0:
             await asyncio.sleep(0)  # a generator that never waits would keep all others waiting
-        item = await self._on_process_loop(astep(self._generator))
+        if self._pulls == 1:
+            self._there = _process_loop_elsewhere()
+        step = _inside(self._context, astep(self._generator))
+        item = await (step if self._there is None else self._elsewhere(self._there, step))
         return [] if item is END else [item]
 
     async def close(self) -> None:
-        await self._on_process_loop(ashut(self._generator))
+        there = _process_loop_elsewhere()
+        close = _inside(self._context, ashut(self._generator))
+        await (close if there is None else self._elsewhere(there, close))
 
-    async def _on_process_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        there = crossing.process_loop()
-        if asyncio.get_running_loop() is there:
-            return await _inside(self._context, work)
+    async def _elsewhere(self, there: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._in_turn(work), there))
 
-    async def _in_turn(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_turn(self, work: Awaitable[T]) -> T:
         # A pull that was cancelled from another loop may still be in the generator's `finally` when the close arrives.
         async with self._turn:
-            return await _inside(self._context, work)
+            return await work
+
+
+def _process_loop_elsewhere() -> asyncio.AbstractEventLoop | None:
+    there = crossing.process_loop()
+    return None if asyncio.get_running_loop() is there else there
 
 
 @types.coroutine
