@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import SYNC as SYNC_DRIVER
 from pluginhub.drivers import Colour, Driver, Node, colour_of, drive
-from pluginhub.exceptions import HookError, Stop, mark
+from pluginhub.exceptions import HookError, Stop, mark, survivable
 from pluginhub.pipelines import Call, leaf, series
 from pluginhub.plugins import CompositePlugin, Plugin, Strategy, hook_of
 from pluginhub.policies import Policy, guard
 
 __all__ = ["Branch", "activate", "compose_members", "deactivate", "link"]
+
+
+HOOK_SECONDS = 30.0
+"""How long an asynchronous `activate` or `deactivate` may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,12 @@ class _First(Node):
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         failed: Exception | None = None
         for member in self._members:
+            if failed is not None and (run.remaining() or 0) < 0:
+                break
             try:
                 return _result(await driver.run(member.node, copy.deepcopy(value), run))
             except Exception as error:
-                mark(error, chain=self._name, step=member.key)
+                mark(error, chain=self._name, step=member.key, run=run.id)
                 failed = error
         raise failed or HookError(f"The composition {self._name!r} has no members.", hint="Add one.")
 
@@ -87,7 +94,7 @@ class _Parallel(Node):
             if error is None:
                 results[member.key] = _result(result)
             elif member.required:
-                mark(error, chain=self._name, step=member.key)
+                mark(error, chain=self._name, step=member.key, run=run.id)
                 raise error
         return results if self._by_key else list(results.values())
 
@@ -134,7 +141,7 @@ def _hook(plugin: Plugin, name: str, services: Services) -> None:
         return
     _open(services, name == "activate")
     try:
-        run = Run(tenant=services.tenant)
+        run = Run(tenant=services.tenant, deadline=time.monotonic() + HOOK_SECONDS)
         if colour_of(hook) is Colour.ASYNC:
 
             async def ahook(_: Any, run: Run) -> Any:
@@ -143,6 +150,8 @@ def _hook(plugin: Plugin, name: str, services: Services) -> None:
             drive(SYNC_DRIVER.run(Call(ahook), None, run))
         else:
             hook(Context(run, services))
+    except SystemExit as error:
+        raise survivable(error)  # noqa: B904 - it has the error as its cause
     finally:
         _open(services, False)
 

@@ -11,6 +11,7 @@ the loop and the pool are made anew after a fork.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from pluginhub.exceptions import HookError
@@ -26,8 +28,12 @@ __all__ = [
     "Home",
     "adopt",
     "apart",
+    "holding",
+    "home",
     "in_pool_thread",
+    "in_stream_thread",
     "in_thread",
+    "leave_home",
     "on_loop",
     "process_loop",
     "submit",
@@ -37,24 +43,79 @@ __all__ = [
 
 T = TypeVar("T")
 
+log = logging.getLogger("pluginhub.crossing")
+
 POOL_THREADS = 32
 
 around_thread: Callable[[], AbstractContextManager[Any]] = nullcontext
 """Entered around each piece of work in a pool thread. The tenancy sets it: the tenant's connection, then a reset."""
 
+in_transaction: Callable[[], bool] = bool
+"""Whether this thread's connection has a transaction open. The tenancy sets it."""
+
 
 async def in_thread(f: Callable[..., T], *args: Any) -> T:
     """Run `f` in the bounded pool, with this task's context variables and its tenant's connection."""
-    context = copy_context()
-    future = asyncio.get_running_loop().run_in_executor(_process.pool(), context.run, _capture, _around, f, *args)
-    outcome: tuple[T | None, BaseException | None] = await future
-    return _release(outcome)
+    return await _hop(_process.pool(), f, *args)
+
+
+async def in_stream_thread(f: Callable[..., T], *args: Any) -> T:
+    """Do the same in threads of the streams' own: sources that wait there keep nobody from running."""
+    return await _hop(_process.pool("streams"), f, *args)
+
+
+async def _hop(pool: ThreadPoolExecutor, f: Callable[..., T], *args: Any) -> T:
+    done: Future[tuple[T | None, BaseException | None]] = Future()
+    taken, context = threading.Lock(), copy_context()
+
+    def work(around: Callable[..., T]) -> None:
+        if taken.acquire(blocking=False) and done.set_running_or_notify_cancel():
+            done.set_result(context.run(_capture, around, f, *args))
+
+    pool.submit(work, _around)
+    helper, hops = _helper.get(), _hops.get()
+    if helper is not None:  # the pool may be full of threads that wait as this one does
+        helper.offer(partial(work, _as_it_is))
+    if hops is not None:
+        hops.append(done)
+    return _release(await asyncio.wrap_future(done))
+
+
+@contextmanager
+def holding(release: Callable[[], None]) -> Iterator[None]:
+    """Call `release` when the block and the threads it hopped to are done: a task may be cancelled before they are."""
+    hops: list[Future[Any]] = []
+    token = _hops.set(hops)
+    try:
+        yield
+    finally:
+        _hops.reset(token)
+        _after([hop for hop in hops if not hop.done()], release)
+
+
+def _after(hops: list[Future[Any]], release: Callable[[], None]) -> None:
+    if hops:
+        hops.pop().add_done_callback(lambda _: _after(hops, release))
+    else:
+        release()
+
+
+def home() -> Home | None:
+    """Return the thread that waits for this run, if one does still."""
+    found = _home.get()
+    return None if found is None or found.left else found
+
+
+def leave_home() -> None:
+    """Do what follows in this task apart from the thread that waits for it."""
+    _home.set(None)
 
 
 def apart(f: Callable[..., T], *args: Any) -> T:
     """Run `f` in the pool and wait: outside the caller's connection and transaction. A pool thread does it itself."""
     if in_pool_thread():
-        return f(*args)
+        return _in_fresh_thread(f, *args) if in_transaction() else f(*args)
+    _refuse_on_loop()
     future = _process.pool().submit(copy_context().run, _capture, _around, f, *args)
     outcome: tuple[T | None, BaseException | None] = future.result()
     return _release(outcome)
@@ -67,6 +128,7 @@ def submit(f: Callable[..., T], *args: Any) -> Future[T]:
 
 def submit_coroutine(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Start a coroutine on the loop of this run, from a thread."""
+    _refuse_on_loop()
     return asyncio.run_coroutine_threadsafe(work, _loop.get() or process_loop())
 
 
@@ -87,14 +149,10 @@ def using_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the process's loop from a thread, which does its synchronous work while it waits."""
+    _refuse_on_loop()
     loop = _loop.get() or process_loop()
-    if _running() is loop:
-        raise HookError(
-            "Synchronous code on the event loop's thread called asynchronous plugin code.",
-            hint="Use the asynchronous twin there: arun, aexecute, acall.",
-        )
     home = Home()
-    future = asyncio.run_coroutine_threadsafe(_captured(make(home)), loop)
+    future = asyncio.run_coroutine_threadsafe(_captured(home, make(home)), loop)
     future.add_done_callback(home.leave)
     try:
         home.serve()
@@ -107,27 +165,37 @@ def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
 class Home:
     """A thread that waits for a coroutine and does its synchronous work. Lives as long as that wait."""
 
-    __slots__ = ("_left", "_work")
+    __slots__ = ("_work", "left", "pooled")
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._left = False
+        self.left = False
+        self.pooled = in_pool_thread()
+
+    def offer(self, work: Callable[[], None]) -> None:
+        self._work.put(work)
 
     def serve(self) -> None:
         while (work := self._work.get()) is not None:
             work()
 
     def leave(self, _: Future[Any]) -> None:
-        self._left = True
+        self.left = True
         self._work.put(None)
 
     async def run(self, f: Callable[..., T], *args: Any) -> T:
         """From the loop: run `f` in the waiting thread. A task that outlived the wait gets a pool thread."""
-        if self._left:
+        if self.left:
             return await in_thread(f, *args)
         done: Future[tuple[T | None, BaseException | None]] = Future()
         context = copy_context()
-        self._work.put(lambda: done.set_result(context.run(_capture, f, *args)))
+        context.run(_home.set, None)  # a thread cannot wait for itself
+
+        def work() -> None:
+            if done.set_running_or_notify_cancel():
+                done.set_result(context.run(_capture, f, *args))
+
+        self._work.put(work)
         return _release(await asyncio.wrap_future(done))
 
 
@@ -149,11 +217,16 @@ class _Process:
     def reset(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is None or self._loop.is_closed():
-            self._loop = loop
+            with self._lock:
+                if self._loop is None or self._loop.is_closed():
+                    self._loop = loop
+
+    def known_loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop
 
     def loop(self) -> asyncio.AbstractEventLoop:
         loop = self._loop
@@ -164,13 +237,13 @@ class _Process:
                 loop = self._loop
         return loop
 
-    def pool(self) -> ThreadPoolExecutor:
-        pool = self._pool
+    def pool(self, name: str = "pluginhub") -> ThreadPoolExecutor:
+        pool = self._pools.get(name)
         if pool is None:
             with self._lock:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(POOL_THREADS, "pluginhub", initializer=_enter_pool)
-                pool = self._pool
+                pool = self._pools.get(name)
+                if pool is None:
+                    pool = self._pools[name] = ThreadPoolExecutor(POOL_THREADS, name, initializer=_enter_pool)
         return pool
 
 
@@ -178,6 +251,9 @@ _process = _Process()
 os.register_at_fork(after_in_child=_process.reset)
 
 _loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("pluginhub_loop", default=None)
+_home: ContextVar[Home | None] = ContextVar("pluginhub_home", default=None)
+_helper: ContextVar[Home | None] = ContextVar("pluginhub_helper", default=None)
+_hops: ContextVar[list[Future[Any]] | None] = ContextVar("pluginhub_hops", default=None)
 _place = threading.local()
 
 
@@ -187,8 +263,37 @@ def _enter_pool() -> None:
 
 def _background_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="pluginhub-loop", daemon=True).start()
+    threading.Thread(target=_keep_running, args=(loop,), name="pluginhub-loop", daemon=True).start()
     return loop
+
+
+def _keep_running(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop for good: a plugin's task that raises `SystemExit` leaves `run_forever`, and must end nobody else."""
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except BaseException:
+            log.exception("Plugin code tried to end the process; its loop goes on")
+
+
+def _in_fresh_thread(f: Callable[..., T], *args: Any) -> T:
+    """Run `f` outside this pool thread's transaction, and without another place in the pool."""
+    outcome: list[tuple[T | None, BaseException | None]] = []
+    context = copy_context()
+    thread = threading.Thread(target=lambda: outcome.append(context.run(_capture, _around, f, *args)))
+    thread.start()
+    thread.join()
+    return _release(outcome[0])
+
+
+def _refuse_on_loop() -> None:
+    """Refuse to make an event loop's thread wait for that loop."""
+    here = _running()
+    if here is not None and here is (_loop.get() or _process.known_loop()):
+        raise HookError(
+            "Synchronous code on the event loop's thread called asynchronous plugin code.",
+            hint="Use the asynchronous twin there: arun, aexecute, acall.",
+        )
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
@@ -196,6 +301,10 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _as_it_is(f: Callable[..., T], *args: Any) -> T:
+    return f(*args)
 
 
 def _around(f: Callable[..., T], *args: Any) -> T:
@@ -211,7 +320,9 @@ def _capture(f: Callable[..., T], *args: Any) -> tuple[T | None, BaseException |
         return None, error
 
 
-async def _captured(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+async def _captured(home: Home, work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    _home.set(home)
+    _helper.set(home if home.pooled else None)
     try:
         return await work, None
     except asyncio.CancelledError:

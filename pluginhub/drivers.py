@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from pluginhub import crossing
 from pluginhub.context import Run
-from pluginhub.exceptions import DeadlineExceeded, HookError, mark, place_of
+from pluginhub.exceptions import DeadlineExceeded, HookError, Stop, place_of, set_place
 
 __all__ = ["SYNC", "AsyncDriver", "Colour", "Driver", "Node", "SyncDriver", "arun", "colour_of", "drive", "run"]
 
@@ -105,7 +105,7 @@ class SyncDriver:
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         started = time.monotonic()
         if node.colour is not Colour.SYNC:
-            return crossing.on_loop(lambda home: AsyncDriver(home).limited(node, value, run, seconds))
+            return crossing.on_loop(lambda home: _within(run, AsyncDriver(home).limited(node, value, run, seconds)))
         result = node.call(value, run)
         if time.monotonic() - started > seconds:
             raise _too_long(seconds)
@@ -166,7 +166,8 @@ class _Limited(Node):
 
 def run(node: Node, value: Any, run: Run) -> Any:
     """Run a linked pipeline from synchronous code."""
-    return node.call(value, run) if node.colour is Colour.SYNC else drive(SYNC.run(node, value, run))
+    result = node.call(value, run) if node.colour is Colour.SYNC else drive(SYNC.run(node, value, run))
+    return result.value if type(result) is Stop else result
 
 
 async def arun(node: Node, value: Any, run: Run, *, anywhere: bool = False) -> Any:
@@ -174,10 +175,16 @@ async def arun(node: Node, value: Any, run: Run, *, anywhere: bool = False) -> A
 
     Asynchronous plugins run on the process's one loop, unless `anywhere` says that the running loop will do.
     """
+    result = await _arun(node, value, run, anywhere)
+    return result.value if type(result) is Stop else result
+
+
+async def _arun(node: Node, value: Any, run: Run, anywhere: bool) -> Any:
     here = asyncio.get_running_loop()
+    home = crossing.home()
     if node.colour is Colour.SYNC:
-        return await crossing.in_thread(node.call, value, run)
-    work = _within(run, AsyncDriver().run(node, value, run))
+        return await AsyncDriver(home).run(node, value, run)
+    work = _within(run, AsyncDriver(home).run(node, value, run))
     if anywhere:
         with crossing.using_loop(here):
             return await work
@@ -213,13 +220,12 @@ def _too_long(seconds: float | None, cut: BaseException | None = None) -> Deadli
     error = DeadlineExceeded(what, hint="Allow more time, or make the step faster.")
     place = place_of(cut.__cause__ or cut) if cut is not None else None
     if place is not None:
-        for chain, step in reversed(place.steps):
-            mark(error, chain=chain, step=step)
-        mark(error, registration=place.registration, plugin=place.plugin)
+        set_place(error, place)
     return error
 
 
 async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+    crossing.leave_home()
     try:
         return await work, None
     except Exception as error:
@@ -233,10 +239,18 @@ def _submit(node: Node, value: Any, run: Run) -> Future[Any]:
 
 
 def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any, Exception | None]:
-    """Wait for a member. A pool thread does what still waits itself: nested members cannot starve the pool."""
+    """Wait for a member, no longer than the run may take.
+
+    A pool thread does what still waits itself, so that nested members cannot starve the pool.
+    """
     try:
         if node.colour is Colour.SYNC and crossing.in_pool_thread() and future.cancel():
             return node.call(value, run), None
-        return future.result(), None
+        return future.result(timeout=run.remaining()), None
+    except TimeoutError as error:
+        if future.done():
+            return None, error
+        future.cancel()
+        return None, _too_long(None)
     except Exception as error:
         return None, error

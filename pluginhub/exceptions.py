@@ -39,6 +39,8 @@ __all__ = [
     "mark",
     "place_of",
     "problem_of",
+    "set_place",
+    "survivable",
 ]
 
 _PLACE = "__pluginhub_place__"
@@ -239,15 +241,36 @@ def mark(
     step: str = "",
     registration: str | None = None,
     plugin: str | None = None,
+    run: str = "",
 ) -> None:
-    """Note on a travelling error where it passed: a step goes before the steps noted further in."""
+    """Note on a travelling error where it passed: a step goes before the steps noted further in.
+
+    What another run noted is dropped: plugins may raise one instance many times.
+    """
     before = place_of(error)
+    if run and before.run and before.run != run:
+        before = Place()
     steps = before.steps if chain is None else ((chain, step), *before.steps)
-    place = Place(steps, before.registration or registration, before.plugin or plugin)
+    set_place(error, Place(steps, before.registration or registration, before.plugin or plugin, before.run or run))
+
+
+def set_place(error: BaseException, place: Place) -> None:
     try:
         setattr(error, _PLACE, place)
     except AttributeError:  # an exception with __slots__ cannot carry its place
         return
+
+
+def survivable(error: BaseException) -> BaseException:
+    """Return what to raise for what plugin code raised: nothing of a plugin's may end the process or a generator."""
+    if isinstance(error, SystemExit):
+        instead: BaseException = Fatal("The plugin tried to end the process.", hint="Raise Fatal in its place.")
+    elif isinstance(error, StopIteration | StopAsyncIteration):
+        instead = RuntimeError(f"The plugin raised {type(error).__name__}.")
+    else:
+        return error
+    instead.__cause__ = error
+    return instead
 
 
 def place_of(error: BaseException) -> Place:

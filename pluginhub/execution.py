@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import drivers, runs, streaming, tenancy
+from pluginhub import crossing, drivers, runs, streaming, tenancy
 from pluginhub.conf import settings
 from pluginhub.context import Run
 from pluginhub.drivers import Node
@@ -76,11 +76,9 @@ async def aperform(
 ) -> Outcome:
     """The asynchronous twin of `perform`."""
     runtime = await registry.aacquire(runs.allowed(caller))
-    try:
+    with crossing.holding(runtime.release):
         node = (await runtime.atarget(target)).entry
         return await arun_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
-    finally:
-        runtime.release()
 
 
 def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:

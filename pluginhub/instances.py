@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import compositions, context, crossing, drivers, injection, loading, providers
+from pluginhub import compositions, context, crossing, drivers, injection, loading, providers, tenancy
 from pluginhub.caching import TenantCache
 from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.context import Context, Services
@@ -27,6 +27,9 @@ from pluginhub.types import Tenant
 __all__ = ["Active", "Instances", "handlers_of"]
 
 log = logging.getLogger("pluginhub.instances")
+
+RETRY_SECONDS = 1.0
+"""How long a registration that could not be activated is left alone."""
 
 make_jobs: Callable[[Tenant, str], context.Jobs] | None = None
 """What makes a registration's `context.jobs`: set when the app is ready, since jobs run plugins and so stand above."""
@@ -45,7 +48,7 @@ class Active:
     def deactivate(self) -> None:
         try:
             compositions.deactivate(self.plugin, self.services)
-        except Exception:
+        except BaseException:
             log.exception("%s of tenant %s did not go down cleanly", self.services.name, self.services.tenant)
 
 
@@ -57,7 +60,8 @@ class Instances:
         self.configuration = configuration
         self._member = member
         self._actives: dict[str, Active] = {}
-        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._failed: dict[str, tuple[float, NotReady]] = {}
+        self._locks: dict[str, threading.RLock] = {}
 
     def get(self, name: str) -> Active:
         """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
@@ -71,6 +75,10 @@ class Instances:
                 active.holders += 1
                 self._actives[name] = active
 
+    def any(self) -> bool:
+        """Say whether anything was brought up."""
+        return bool(self._actives)
+
     def end(self) -> None:
         """Deactivate what no other runtime holds, last come first gone."""
         actives = list(self._actives.values())
@@ -81,11 +89,26 @@ class Instances:
                 active.deactivate()
 
     def _activate_once(self, name: str) -> Active:
-        with self._locks[name]:
+        with self._locks.setdefault(name, threading.RLock()):
             active = self._actives.get(name)
             if active is None:
-                active = self._actives[name] = self._activate(name)
+                self._refuse_what_just_failed(name)
+                with tenancy.visit(self.tenant):
+                    active = self._actives[name] = self._try(name)
             return active
+
+    def _try(self, name: str) -> Active:
+        try:
+            return self._activate(name)
+        except NotReady as error:
+            self._failed[name] = (time.monotonic() + RETRY_SECONDS, error)
+            raise
+
+    def _refuse_what_just_failed(self, name: str) -> None:
+        """Answer for a while with the reason it failed for: each try may take long, and those who wait would queue."""
+        until, error = self._failed.get(name, (0.0, None))
+        if error is not None and until > time.monotonic():
+            raise NotReady(error.detail, hint=error.hint, **error.extra)
 
     def _activate(self, name: str) -> Active:
         spec = self.configuration.spec(name)

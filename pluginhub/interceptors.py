@@ -15,7 +15,7 @@ from typing import Any
 from pluginhub import drivers
 from pluginhub.context import Run
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of, drive
-from pluginhub.exceptions import InterceptorError, Stop
+from pluginhub.exceptions import InterceptorError, Stop, survivable
 from pluginhub.pipelines import Call
 from pluginhub.types import Caller
 
@@ -104,7 +104,10 @@ class _Invoking(Node):
         self._layers = layers
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
-        return await driver.run(self._layers, Invocation(self._target, value, run.caller, run.id), run)
+        try:
+            return await driver.run(self._layers, Invocation(self._target, value, run.caller, run.id), run)
+        except SystemExit as error:
+            raise survivable(error)  # noqa: B904 - it has the error as its cause
 
 
 class _Unwrapped(Node):

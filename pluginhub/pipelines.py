@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of
-from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, Stop, mark
+from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, Stop, mark, survivable
 from pluginhub.metrics import timings
 from pluginhub.plugins import Plugin, hook_of
 
@@ -51,10 +51,12 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
     timing = timings(services.plugin, services.tenant.schema if services.tenant else "")
     observe = timing.observe
 
-    def failed(error: BaseException) -> None:
-        mark(error, registration=services.name or None, plugin=services.plugin)
+    def failed(raised: BaseException, run: Run) -> BaseException:
+        error = survivable(raised)
+        mark(error, registration=services.name or None, plugin=services.plugin, run=run.id)
         if not isinstance(error, InvalidInput):
             timing.failed()
+        return error
 
     def call(value: Any, run: Run) -> Any:
         started = perf_counter()
@@ -63,8 +65,7 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
         except Stop as stop:
             result = stop
         except BaseException as error:
-            failed(error)
-            raise
+            raise failed(error, run)  # noqa: B904 - it is the error itself, or has it as its cause
         observe(perf_counter() - started)
         return result
 
@@ -75,8 +76,7 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
         except Stop as stop:
             result = stop
         except BaseException as error:
-            failed(error)
-            raise
+            raise failed(error, run)  # noqa: B904 - it is the error itself, or has it as its cause
         observe(perf_counter() - started)
         return result
 
@@ -106,7 +106,7 @@ class Series(Node):
                     value = await driver.run(node, value, run)
             except BaseException as error:
                 if label:
-                    mark(error, chain=self.name, step=label)
+                    mark(error, chain=self.name, step=label, run=run.id)
                 raise
             if type(value) is Stop:
                 return value if self._inner else value.value

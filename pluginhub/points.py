@@ -10,6 +10,7 @@ Without a tenant, without anything hung there, or where the tenant cannot be rea
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from django.db import transaction
 from django.dispatch import Signal
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from pluginhub import execution, jobs, tenancy
+from pluginhub import crossing, execution, jobs, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import HookError, InvalidInput, NotReady
 from pluginhub.pipelines import errors_of
@@ -83,20 +84,16 @@ class Point:
     ) -> Any:
         """The asynchronous twin of `run`; `default` may be of either colour."""
         runtime = await self._aruntime()
-        node = None
-        try:
-            if runtime is not None:
-                node = await runtime.apoint(self.name)
-            if runtime is None or node is None:
-                result = default(value)
-                return await result if hasattr(result, "__await__") else result
+        if runtime is None:
+            return await _answer(default, value)
+        with crossing.holding(runtime.release):
+            node = await runtime.apoint(self.name)
+            if node is None:
+                return await _answer(default, value)
             outcome = await execution.arun_node(
                 runtime, node, self._taken(value), caller=caller, seconds=timeout or settings.RUN_SECONDS
             )
             return self._given(outcome.result)
-        finally:
-            if runtime is not None:
-                runtime.release()
 
     def emit(self, data: Any, *, caller: Caller = HOST) -> list[str]:
         """Enqueue a job for each target hung here, in the caller's transaction; return the jobs' ids."""
@@ -164,3 +161,8 @@ class Point:
             raise HookError(
                 f"What hangs on the point {self.name!r} gave a result that does not fit it.", errors=errors_of(error)
             ) from error
+
+
+async def _answer(default: Callable[[Any], Any], value: Any) -> Any:
+    result = default(value)
+    return await result if inspect.isawaitable(result) else result

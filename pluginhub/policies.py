@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import stamina
@@ -71,7 +72,10 @@ class _Guarded(Node):
         if policy.attempts == 1:
             return await self._once(value if policy.on_failure != "skip" else copy.deepcopy(value), run, driver)
         retries = stamina.retry_context(
-            on=_worth_trying_again, attempts=policy.attempts, timeout=run.remaining(), wait_initial=policy.backoff
+            on=partial(_worth_trying_again, run=run),
+            attempts=policy.attempts,
+            timeout=run.remaining(),
+            wait_initial=policy.backoff,
         )
         async for attempt in driver.attempts(retries):
             with attempt:
@@ -84,9 +88,11 @@ class _Guarded(Node):
         return await driver.limited(self._inner, value, run, self._policy.time_limit)
 
 
-def _worth_trying_again(error: Exception) -> bool | float:
-    if isinstance(error, Fatal | InvalidInput):
+def _worth_trying_again(error: Exception, run: Run) -> bool | float:
+    """Say whether another attempt may help before the deadline, or how many seconds to wait for it."""
+    remaining = run.remaining()
+    if isinstance(error, Fatal | InvalidInput) or (remaining is not None and remaining <= 0):
         return False
     if isinstance(error, RetryLater) and error.delay is not None:
-        return error.delay
+        return error.delay if remaining is None or error.delay < remaining else False
     return True

@@ -13,11 +13,9 @@ import socket
 import threading
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.db import (
@@ -63,8 +61,9 @@ class Registry:
         self.started = timezone.now()
         self._runtimes: dict[str, Runtime] = {}
         self._errors: dict[str, str] = {}
-        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self._ended: SimpleQueue[Runtime] = SimpleQueue()
+        self._heads: dict[str, int] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._ending: set[threading.Thread] = set()
         self._starting = threading.Lock()
         self._follower: threading.Thread | None = None
         self._follows = True
@@ -73,7 +72,10 @@ class Registry:
     def clear(self) -> None:
         """Let go of every runtime, and go on following: the next call loads its tenant anew."""
         for schema in list(self._runtimes):
-            self._runtimes.pop(schema).retire(self._ended.put)
+            runtime = self._runtimes.pop(schema, None)
+            if runtime is not None:
+                runtime.retire(self._end)
+        self._heads.clear()
         self._errors.clear()
 
     # Leasing
@@ -112,17 +114,23 @@ class Registry:
         """Compare every loaded tenant with the fleet's heads, in one query, and follow where they differ."""
         heads = dict(tenancy.gate(PUBLIC, lambda: list(Head.objects.values_list("schema", "revision"))))
         for schema, runtime in list(self._runtimes.items()):
-            if heads.get(schema, 0) != runtime.revision:
+            head = heads.get(schema, runtime.revision)
+            # Once for each number: a restored schema may never have the revision its head names.
+            if head != runtime.revision and self._heads.get(schema) != head:
+                self._heads[schema] = head
                 self._replace(runtime.tenant)
 
     def follow(self, kind: str | None = None) -> None:
         """Start the thread that follows the fleet, once. `kind` names this process there: web, worker, command."""
         self.kind = kind or self.kind
-        if self._follower is None and self._follows:
+        if self._follows and not self._is_followed():
             with self._starting:
-                if self._follower is None:
+                if not self._is_followed():
                     self._follower = threading.Thread(target=self._run, name="pluginhub-follow", daemon=True)
                     self._follower.start()
+
+    def _is_followed(self) -> bool:
+        return self._follower is not None and self._follower.is_alive()
 
     def refrain(self) -> None:
         """Start no thread that follows: for a short-lived process, which calls `refresh` before each job."""
@@ -134,7 +142,9 @@ class Registry:
         if follower is not None:
             self._stop.set()
             follower.join(timeout=5)
-            self._stop.clear()
+            self._stop = threading.Event()
+        for thread in list(self._ending):
+            thread.join(timeout=5)
 
     def state(self) -> dict[str, Any]:
         """Return what the fleet's view shows of this process."""
@@ -144,7 +154,7 @@ class Registry:
 
     def _load(self, tenant: Tenant) -> Runtime:
         self.follow()
-        with self._locks[tenant.schema]:
+        with self._lock(tenant):
             runtime = self._runtimes.get(tenant.schema)
             if runtime is None:
                 runtime = tenancy.gate(tenant, _build, tenant)
@@ -154,7 +164,7 @@ class Registry:
 
     def _replace(self, tenant: Tenant) -> None:
         """Build the newest revision aside and swap it in; on failure keep what serves, and keep the reason."""
-        with self._locks[tenant.schema]:
+        with self._lock(tenant):
             older = self._runtimes.get(tenant.schema)
             try:
                 newer = tenancy.gate(tenant, _build, tenant)
@@ -167,7 +177,7 @@ class Registry:
                 newer.instances.carry_over(older.instances)
             self._runtimes[tenant.schema] = newer
         if older is not None:
-            older.retire(self._ended.put)
+            older.retire(self._end)
 
     def _make_room(self, kept: str) -> None:
         surplus = len(self._runtimes) - settings.RUNTIMES
@@ -175,28 +185,33 @@ class Registry:
             return
         idle = [r for schema, r in list(self._runtimes.items()) if schema != kept and not r.busy]
         for runtime in sorted(idle, key=lambda runtime: runtime.used)[:surplus]:
-            self._runtimes.pop(runtime.tenant.schema, None)
-            runtime.retire(self._ended.put)
+            with self._lock(runtime.tenant):
+                if self._runtimes.get(runtime.tenant.schema) is not runtime:
+                    continue  # replaced meanwhile
+                del self._runtimes[runtime.tenant.schema]
+            runtime.retire(self._end)
+
+    def _lock(self, tenant: Tenant) -> threading.RLock:
+        return self._locks.setdefault(tenant.schema, threading.RLock())
 
     def _run(self) -> None:
-        hints = Hints(self._stop)
+        stop = self._stop
+        hints = Hints(stop)
         said = 0.0
-        while not self._stop.is_set():
+        while not stop.is_set():
             try:
                 if time.monotonic() - said >= SEEN_SECONDS:
                     said = time.monotonic()
                     tenancy.gate(PUBLIC, self.say_alive)
                 self.look()
-            except (DatabaseError, InterfaceError):
+                close_old_connections()
+            except Exception:  # the thread must outlive whatever one look may meet
                 log.warning("The fleet's heads cannot be read; serving what is loaded", exc_info=True)
-            self._end_replaced()
-            close_old_connections()
             hints.wait(settings.POLL_SECONDS)
         self._leave(hints)
 
     def _leave(self, hints: Hints) -> None:
         hints.close()
-        self._end_replaced()
         try:
             tenancy.gate(PUBLIC, lambda: Process.objects.filter(id=self.process).delete())
         except (DatabaseError, InterfaceError):
@@ -212,14 +227,21 @@ class Registry:
         )
         Process.objects.filter(seen__lt=now - timedelta(seconds=GONE_SECONDS)).delete()
 
-    def _end_replaced(self) -> None:
-        while True:
-            try:
-                runtime = self._ended.get_nowait()
-            except Empty:
-                return
+    def _end(self, runtime: Runtime) -> None:
+        """Deactivate what is gone in a thread of its own: a plugin that hangs there holds nobody else up."""
+        if not runtime.instances.any():
+            return
+        thread = threading.Thread(target=self._end_in, args=(runtime,), name="pluginhub-end", daemon=True)
+        self._ending.add(thread)
+        thread.start()
+
+    def _end_in(self, runtime: Runtime) -> None:
+        try:
             with tenancy.visit(runtime.tenant):
                 runtime.instances.end()
+        finally:
+            connections.close_all()
+            self._ending.discard(threading.current_thread())
 
 
 class TenantPlugins(Mapping[str, Plugin]):

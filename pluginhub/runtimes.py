@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -79,7 +78,7 @@ class Runtime:
     _layers: tuple[RequestLayer, ...] | None = None
     _wraps: bool | None = None
     _added: dict[Scope, list[Interceptor]] | None = None
-    _locks: defaultdict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock))
+    _locks: dict[str, threading.RLock] = field(default_factory=dict)
     _counter: threading.Lock = field(default_factory=threading.Lock)
     _leases: int = 0
     _retired: Callable[[Runtime], None] | None = None
@@ -216,12 +215,19 @@ class Runtime:
         if self._layers is None:
             layers = [self._request_layer(binding) for binding in self._bindings("request")]
             layers += [RequestLayer("", (), False, each) for each in self._from_plugins().get("request", [])]
+            if any(layer.intercept is None for layer in layers):
+                return tuple(layers)  # to be tried again
             self._layers = tuple(layers)
         return self._layers
 
     async def arequest_layers(self) -> tuple[RequestLayer, ...]:
         layers = self._layers
         return layers if layers is not None else await crossing.in_thread(self.request_layers)
+
+    @property
+    def request_prefixes(self) -> list[str]:
+        """The path prefixes that request interceptors are bound to."""
+        return [binding.path_prefix for binding in self._bindings("request")]
 
     @property
     def wraps_requests(self) -> bool:
@@ -233,7 +239,7 @@ class Runtime:
     # Linking
 
     def _link_once(self, name: str) -> Linked:
-        with self._locks[name]:
+        with self._locks.setdefault(name, threading.RLock()):
             linked = self._linked.get(name)
             if linked is None:
                 linked = self._linked[name] = self._link(name)
@@ -310,7 +316,7 @@ class Runtime:
 
     def _from_plugins(self) -> Mapping[Scope, list[Interceptor]]:
         if self._added is None:
-            with self._locks["added by plugins"]:
+            with self._locks.setdefault("added by plugins", threading.RLock()):
                 if self._added is None:
                     self._added = self._gather_added()
         return self._added
@@ -318,7 +324,12 @@ class Runtime:
     def _gather_added(self) -> dict[Scope, list[Interceptor]]:
         added: dict[Scope, list[Interceptor]] = {}
         for name in self._adding():
-            for scope, function in self.instances.get(name).services.middleware.added:
+            try:
+                middleware = self.instances.get(name).services.middleware
+            except PluginHubError as error:
+                log.warning("%s of %s adds no interceptors: %s", name, self.tenant, error)
+                continue
+            for scope, function in middleware.added:
                 added.setdefault(scope, []).append(intercept_of(function))
         return added
 

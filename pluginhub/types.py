@@ -68,6 +68,7 @@ class Place:
     steps: tuple[tuple[str, str], ...] = ()
     registration: str | None = None
     plugin: str | None = None
+    run: str = ""
 
     def __str__(self) -> str:
         path = [f"{chain!r} step {step!r}" for chain, step in self.steps]

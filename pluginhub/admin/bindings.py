@@ -43,7 +43,7 @@ class InterceptorBindingAdmin(DraftAdmin):
         **DraftAdmin.formfield_overrides,
         ManyToManyField: {"widget": forms.CheckboxSelectMultiple(attrs={"class": "pluginhub-checks"})},
     }
-    list_display = ("registration", "scope", "position", "path_prefix", "methods", "shown_targets", "enabled")
+    list_display = ("registration", "scope", "shown_choice", "position", "enabled")
     list_filter = ("scope", "enabled")
     list_select_related = ("registration",)
     search_fields = ("registration__name", "path_prefix")
@@ -59,9 +59,11 @@ class InterceptorBindingAdmin(DraftAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("targets")
 
-    @admin.display(description=_("Targets"))
-    def shown_targets(self, row: InterceptorBinding) -> str:
-        return joined([target.name for target in row.targets.all()], "·")
+    @admin.display(description=_("Which"))
+    def shown_choice(self, row: InterceptorBinding) -> str:
+        """What it wraps, of all that its scope has."""
+        chosen = [row.methods, row.path_prefix, joined([target.name for target in row.targets.all()], "·", none="")]
+        return " ".join(filter(None, chosen)) or str(_("all"))
 
 
 class PointForm(DraftForm):

@@ -86,6 +86,6 @@ def target_choices(without: int | None = None) -> list[tuple[str, Any]]:
     return [("", "---------"), *groups.items()]
 
 
-def joined(names: list[str], sign: str) -> str:
-    """Names with a sign between, for a list; a dash for none."""
-    return f" {sign} ".join(names) or "–"
+def joined(names: list[str], sign: str, *, none: str = "–") -> str:
+    """Names with a sign between, for a list."""
+    return f" {sign} ".join(names) or none

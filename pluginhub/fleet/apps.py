@@ -17,3 +17,4 @@ class FleetConfig(AppConfig):
 
         tenancy.install()
         crossing.around_thread = tenancy.around_thread
+        crossing.in_transaction = tenancy.in_transaction

@@ -20,9 +20,17 @@ from pluginhub.exceptions import PluginHubError
 from pluginhub.probes import PROBES
 from pluginhub.runtimes import RequestLayer, Runtime
 
-__all__ = ["alayers", "chosen", "layers", "protected"]
+__all__ = ["alayers", "chosen", "concerned", "layers", "protected"]
 
 log = logging.getLogger("pluginhub.middleware")
+
+
+def concerned(runtime: Runtime, request: HttpRequest) -> bool:
+    """Say whether any interceptor may wrap this request, told without activating one."""
+    if not runtime.wraps_requests:
+        return False
+    inside = _protecting(request)
+    return not inside or any(prefix.startswith(inside) for prefix in runtime.request_prefixes)
 
 
 def layers(runtime: Runtime) -> Sequence[RequestLayer]:

@@ -57,6 +57,8 @@ class PluginMiddleware:
         if runtime is None:
             return self.get_response(request)  # type: ignore[no-any-return]
         try:
+            if not choosing.concerned(runtime, request):
+                return self.get_response(request)  # type: ignore[no-any-return]
             layers = choosing.chosen(choosing.layers(runtime), request)
             if not layers:
                 return self.get_response(request)  # type: ignore[no-any-return]
@@ -74,6 +76,8 @@ class PluginMiddleware:
             if runtime is None:
                 return await self.get_response(request)  # type: ignore[no-any-return]
             try:
+                if not choosing.concerned(runtime, request):
+                    return await self.get_response(request)  # type: ignore[no-any-return]
                 layers = choosing.chosen(await choosing.alayers(runtime), request)
                 if not layers:
                     return await self.get_response(request)  # type: ignore[no-any-return]

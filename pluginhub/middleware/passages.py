@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponseBase
 from pluginhub import drivers
 from pluginhub.context import Run
 from pluginhub.drivers import Colour, colour_of
-from pluginhub.exceptions import InterceptorError, NotReady, mark
+from pluginhub.exceptions import InterceptorError, NotReady, mark, survivable
 from pluginhub.interceptors import Interceptor, layered
 from pluginhub.pipelines import Call
 from pluginhub.runtimes import RequestLayer
@@ -120,6 +120,8 @@ class _Passage:
     def _marked(self, layer: RequestLayer) -> Iterator[None]:
         try:
             yield
+        except SystemExit as error:
+            raise survivable(error)  # noqa: B904 - it has the error as its cause
         except Exception as error:
             if error is not self.error and layer.registration:
                 plugin = getattr(layer.intercept, "__self__", layer.intercept)

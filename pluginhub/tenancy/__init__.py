@@ -10,7 +10,7 @@ so nothing here reads it to decide anything; it is only set, compared and restor
 
 from pluginhub.tenancy.current import current, current_or_none, enter
 from pluginhub.tenancy.fence import TenantCrossing, fenced, install
-from pluginhub.tenancy.gates import agate, around_thread, gate, visit
+from pluginhub.tenancy.gates import agate, around_thread, gate, in_transaction, visit
 from pluginhub.tenancy.lookup import find, forget, resolve, tenants
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "forget",
     "gate",
+    "in_transaction",
     "install",
     "resolve",
     "tenants",

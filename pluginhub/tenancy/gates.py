@@ -20,7 +20,7 @@ from pluginhub.tenancy.current import current_or_none, enter
 from pluginhub.tenancy.fence import fenced
 from pluginhub.types import Tenant
 
-__all__ = ["agate", "around_thread", "gate", "visit"]
+__all__ = ["agate", "around_thread", "gate", "in_transaction", "visit"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,11 @@ def around_thread() -> Iterator[None]:
         connection: Any = connections[get_tenant_database_alias()]
         connection.set_schema_to_public()
         close_old_connections()
+
+
+def in_transaction() -> bool:
+    """Say whether this thread's connection is inside an atomic block."""
+    return bool(connections[get_tenant_database_alias()].in_atomic_block)
 
 
 def _refuse_event_loop(tenant: Tenant) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, SecretStr
 
-from pluginhub import CompositePlugin, Context, Plugin, Refuse, job
+from pluginhub import CompositePlugin, Context, Plugin, Refuse, Stop, job
 from pluginhub.storage import TenantStorage
 
 PLUGINS = {
@@ -22,10 +22,13 @@ PLUGINS = {
         "failing": "Failing",
         "fragile": "Fragile",
         "keeper": "Keeper",
+        "lingering": "Lingering",
         "numbers": "Numbers",
         "refusing": "Refusing",
         "shout": "Shout",
+        "stopping": "Stopping",
         "teller": "Teller",
+        "waking": "Waking",
         "wrap": "Wrap",
     }.items()
 }
@@ -48,6 +51,13 @@ class Double(Plugin):
     async def process(self, value: int, context: Context) -> int:
         await asyncio.sleep(0)
         return value * 2
+
+
+class Stopping(Plugin):
+    """End at once with the value."""
+
+    def process(self, value: Any, context: Context) -> Any:
+        return Stop(value)
 
 
 class Failing(Plugin):
@@ -77,6 +87,47 @@ class Fragile(Plugin):
 
     def process(self, value: Any, context: Context) -> Any:
         return "alive"
+
+
+class Waking(Plugin):
+    """Come up slowly and asynchronously, reading storage; say in whose tenant that was."""
+
+    ups: ClassVar[int] = 0
+
+    class Config(BaseModel):
+        broken: bool = False
+
+    async def activate(self, context: Context) -> None:
+        Waking.ups += 1
+        self.kept = await context.storage.shared.aget("mine", "nothing")
+        await asyncio.sleep(0.05)
+        if self.config.broken:
+            raise RuntimeError("no connection")
+
+    async def process(self, value: Any, context: Context) -> Any:
+        return self.kept
+
+
+class Lingering(Plugin):
+    """Wait until told to go on, and say whether it was still up then."""
+
+    entered: ClassVar[threading.Event] = threading.Event()
+    leave: ClassVar[threading.Event] = threading.Event()
+    seen: ClassVar[list[bool]] = []
+
+    class Config(BaseModel):
+        label: str = "one"
+
+    def activate(self, context: Context) -> None:
+        self.up = True
+
+    def deactivate(self, context: Context) -> None:
+        self.up = False
+
+    def process(self, value: Any, context: Context) -> None:
+        self.entered.set()
+        self.leave.wait(30)
+        self.seen.append(self.up)
 
 
 class Teller(Plugin):

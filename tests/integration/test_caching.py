@@ -111,11 +111,13 @@ def test_a_cache_that_is_down_is_a_miss_and_no_error(kept: TenantCache) -> None:
 
 @pytest.mark.usefixtures("outage")
 def test_a_cache_that_is_down_costs_time_once(kept: TenantCache) -> None:
+    started = time.monotonic()
     kept.get("x")
+    first = time.monotonic() - started
     started = time.monotonic()
     for _ in range(100):
         kept.get("x")
-    assert time.monotonic() - started < 0.1
+    assert time.monotonic() - started < 20 * first
 
 
 def test_errors_of_making_are_the_caller_s(kept: TenantCache) -> None:

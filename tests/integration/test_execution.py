@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,8 +37,9 @@ from pluginhub.exceptions import (
 from pluginhub.models import StoredValue
 from pluginhub.points import Point, declared
 from pluginhub.registry import plugins_for, registry
+from pluginhub.storage import TenantStorage
 from pluginhub.types import Caller, Tenant
-from tests.integration.samples import MISSING, PLUGINS, Counting
+from tests.integration.samples import MISSING, PLUGINS, Counting, Lingering, Waking
 
 Publish = Callable[..., None]
 VIEWER = Caller("vera", "http", user_id="7")
@@ -317,3 +320,63 @@ def test_a_point_without_targets_costs_no_query(publish: Publish, total: Point) 
     with CaptureQueriesContext(connection) as queries:
         total.run(1, default=str)
     assert len(queries) == 0
+
+
+def test_a_plugin_comes_up_in_its_own_tenant_whoever_looks(publish: Publish, acme: Tenant, globex: Tenant) -> None:
+    with tenancy.visit(globex):
+        put(use("waking"))
+        TenantStorage(globex).shared.set("mine", "of globex")
+    TenantStorage(acme).shared.set("mine", "of acme")
+    assert plugins_for(globex)["waking"].kept == "of globex"
+
+
+def test_many_first_calls_at_once_bring_a_plugin_up_once(publish: Publish, acme: Tenant) -> None:
+    publish(use("waking"))
+    Waking.ups = 0
+
+    async def call_all() -> list[Any]:
+        with tenancy.enter(acme):
+            return await asyncio.gather(*(execution.arun("waking", None, timeout=20) for _ in range(50)))
+
+    assert asyncio.run(call_all()) == ["nothing"] * 50
+    assert Waking.ups == 1
+
+
+def test_what_could_not_come_up_is_left_alone_for_a_while(publish: Publish) -> None:
+    publish(use("waking", broken=True))
+    Waking.ups = 0
+    for _ in range(5):
+        with pytest.raises(NotReady, match="could not be activated"):
+            execution.run("waking", None)
+    assert Waking.ups == 1
+
+
+def test_a_cancelled_run_keeps_its_plugin_up_until_its_thread_is_done(publish: Publish, acme: Tenant) -> None:
+    publish(use("lingering"))
+    Lingering.entered.clear()
+    Lingering.leave.clear()
+    Lingering.seen.clear()
+
+    async def cut() -> None:
+        with tenancy.enter(acme):
+            task = asyncio.ensure_future(execution.arun("lingering", None))
+            await asyncio.to_thread(Lingering.entered.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(cut())
+    publish(use("lingering", label="two"))
+    registry.look()
+    Lingering.leave.set()
+    registry.stop()
+    for _ in range(100):
+        if Lingering.seen:
+            break
+        time.sleep(0.02)
+    assert Lingering.seen == [True]
+
+
+def test_a_target_alone_may_stop_with_a_result(publish: Publish) -> None:
+    publish(use("stopping"))
+    assert both("stopping", 5) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from typing import Any
@@ -288,3 +289,79 @@ def test_without_a_hub_there_is_no_tenant_and_the_error_says_so() -> None:
 def test_an_impossible_policy_is_refused(policy: dict[str, Any]) -> None:
     with pytest.raises(HookError):
         Policy(**policy)
+
+
+@in_both_colours
+@pytest.mark.parametrize("member", ["sync", "async"])
+def test_a_plugin_cannot_end_the_process(execute: Execute, member: str) -> None:
+    class Exiting(Plugin):
+        def process(self, value: Any, context: Context) -> Any:
+            sys.exit(3)
+
+    class AsyncExiting(Plugin):
+        async def process(self, value: Any, context: Context) -> Any:
+            sys.exit(3)
+
+    exiting = Exiting() if member == "sync" else AsyncExiting()
+    with pytest.raises(Fatal, match="end the process") as caught:
+        execute([exiting], 1)
+    assert place_of(caught.value).plugin == type(exiting).__name__
+    assert execute([AsyncDouble()], 2) == 4
+
+
+@in_both_colours
+def test_stop_iteration_of_a_plugin_is_an_error_with_its_place(execute: Execute) -> None:
+    class Exhausted(Plugin):
+        def process(self, value: Any, context: Context) -> Any:
+            return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        execute([Exhausted()], 1)
+    assert place_of(caught.value).plugin == "Exhausted"
+
+
+@in_both_colours
+def test_an_instance_raised_again_keeps_no_place_of_an_earlier_run(execute: Execute) -> None:
+    again = Refuse("the same every time")
+
+    class Refusing(Plugin):
+        def process(self, value: Any, context: Context) -> Any:
+            raise again
+
+    for name in ("first", "second"):
+        with pytest.raises(Refuse):
+            execute([Chain([Refusing()], name=name)], 1)
+    assert [chain for chain, _ in place_of(again).steps] == ["chain", "second"]
+
+
+@in_both_colours
+def test_no_attempt_waits_past_the_deadline(execute: Execute) -> None:
+    class Later(Plugin):
+        def process(self, value: Any, context: Context) -> Any:
+            raise RetryLater(delay=60)
+
+    started = time.monotonic()
+    with pytest.raises(RetryLater):
+        execute([Step(Later(), policy=Policy(attempts=2))], 1, timeout=1)
+    assert time.monotonic() - started < 30
+
+
+def test_an_asynchronous_plugins_synchronous_child_runs_in_the_synchronous_callers_thread() -> None:
+    class Calling(Plugin):
+        async def process(self, value: list[str], context: Context) -> Any:
+            return await context.acall(Where(), value)
+
+    assert chains.execute([Calling()], []) == [threading.current_thread().name]
+
+
+def test_a_deadline_that_passes_while_the_callers_thread_works_is_a_missed_deadline() -> None:
+    class Slow(Plugin):
+        def process(self, value: Any, context: Context) -> Any:
+            time.sleep(0.3)
+
+    class Waiting(Plugin):
+        async def process(self, value: Any, context: Context) -> Any:
+            return await context.acall(Slow(), value)
+
+    with pytest.raises(DeadlineExceeded):
+        chains.execute([Waiting()], 1, timeout=0.1)

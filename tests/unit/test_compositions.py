@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pluginhub import CompositePlugin, Context, Plugin
+from pluginhub import CompositePlugin, Context, Plugin, chains
 from pluginhub.compositions import activate, deactivate
-from pluginhub.exceptions import HookError, place_of
+from pluginhub.exceptions import DeadlineExceeded, HookError, place_of
 from tests.unit.engine import Execute, in_both_colours
 
 
@@ -210,3 +210,32 @@ def test_going_down_goes_on_past_failures_and_reports_them_together() -> None:
         deactivate(root)
     assert [str(error) for error in caught.value.exceptions] == ["leaf fails going down", "root fails going down"]
     assert log[-1] == "down root"
+
+
+@in_both_colours
+def test_a_member_that_outlasts_the_deadline_is_not_waited_for(execute: Execute) -> None:
+    class Stuck(Plugin):
+        release = threading.Event()
+
+        def process(self, value: Any, context: Context) -> Any:
+            self.release.wait(60)
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(DeadlineExceeded):
+            execute([parent("parallel", ("stuck", Stuck(), True), *TWO)], 1, timeout=0.2)
+        assert time.monotonic() - started < 30
+    finally:
+        Stuck.release.set()
+
+
+def test_many_at_once_whose_asynchronous_code_needs_threads_do_not_starve_the_pool() -> None:
+    class Hopping(Plugin):
+        async def process(self, value: int, context: Context) -> int:
+            return int(await context.acall(Add(1), value))
+
+    def nested(value: int) -> Any:
+        return parent("parallel", *((str(n), Hopping(), True) for n in range(4)))
+
+    many = parent("parallel", *((str(n), nested(n), True) for n in range(40)))
+    assert chains.execute([many], 1, timeout=60) == [[2] * 4] * 40

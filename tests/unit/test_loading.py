@@ -221,10 +221,12 @@ class TestWhatIsListed:
     def test_two_hundred_files_are_listed_quickly(self, write: Write) -> None:
         for number in range(200):
             write(f"redact{number}.py", PLAIN)
+        begun = time.perf_counter()
         loading.catalog()
+        first = time.perf_counter() - begun
         begun = time.perf_counter()
         found = loading.catalog()
-        assert time.perf_counter() - begun < 1.0
+        assert time.perf_counter() - begun < first
         assert sum(name.startswith("redact") for name in found) == 200
         assert not any(name.startswith(f"{discovery.FILES}.redact") for name in sys.modules)
 
