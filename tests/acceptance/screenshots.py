@@ -29,6 +29,7 @@ SHOWN = [
     ("try", 1280, "light"),
     ("jobs", 1280, "light"),
 ]
+HEIGHT = 800
 SIZES = [(width, scheme) for width in (1280, 800) for scheme in ("light", "dark")]
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -201,7 +202,7 @@ def _shoot(browser: Browser, address: str, name: str, width: int, scheme: str, f
     folder.mkdir(parents=True, exist_ok=True)
     dark = scheme == "dark"
     context = browser.new_context(
-        viewport={"width": width, "height": 720}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+        viewport={"width": width, "height": HEIGHT}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
     page = context.new_page()
     page.goto(f"{address}/admin/login/")
@@ -211,7 +212,7 @@ def _shoot(browser: Browser, address: str, name: str, width: int, scheme: str, f
     SCREENS[name](page, address)
     page.wait_for_load_state("networkidle")
     path = folder / f"{name}-{width}-{scheme}.png"
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=folder != DOCS)
     print(path)
     context.close()
 
