@@ -17,15 +17,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from pluginhub import publishing
-from pluginhub.admin.changes import tell
 from pluginhub.admin.tenants import TenantAdmin
 from pluginhub.configuration import Change
 from pluginhub.exceptions import Conflict, PublishRefused
+from pluginhub.templatetags.telling import PUBLISH, tell
 
-__all__ = ["PUBLISH", "DraftAdmin", "DraftForm", "Problem"]
-
-PUBLISH = "pluginhub.publish"
-"""The permission to publish and to roll back."""
+__all__ = ["DraftAdmin", "DraftForm", "Problem", "elsewhere", "published", "row_problems"]
 
 Problem = tuple[str, str, str, str]
 """Kind and name of a row, its field, and what is wrong: as `PublishRefused` lists them."""

@@ -12,7 +12,8 @@ from django.utils.text import capfirst
 from pluginhub.admin.bases import TabularInline
 from pluginhub.admin.drafts import row_problems
 from pluginhub.admin.targets import target_choices
-from pluginhub.admin.tenants import CheckedJSONField, in_tenant
+from pluginhub.admin.tenants import CheckedJSONField
+from pluginhub.templatetags.telling import in_tenant
 
 __all__ = ["OrderedFormSet", "OrderedInline"]
 

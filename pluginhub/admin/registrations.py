@@ -62,7 +62,7 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("Choose a plugin"),
-            "plugins": sorted(allowed().values(), key=lambda entry: (entry.title or entry.name).lower()),
+            "plugins": [(entry, paragraphs(entry.doc)) for entry in sorted(allowed().values(), key=_title)],
             "has_view_permission": self.has_view_permission(request),
             "add": True,
             "media": self.media,
@@ -88,6 +88,10 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
     @admin.display(description=gettext_lazy("Configuration"))
     def shown_config(self, row: Registration) -> SafeString:
         return pretty(redacted(row.config))
+
+
+def _title(entry: loading.Entry) -> str:
+    return (entry.title or entry.name).lower()
 
 
 def _free_name(plugin: str) -> str:

@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -17,14 +18,14 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from pluginhub import publishing
-from pluginhub.admin.changes import tell
 from pluginhub.admin.configured import redacted
-from pluginhub.admin.drafts import PUBLISH, published
+from pluginhub.admin.drafts import elsewhere, published
 from pluginhub.admin.pretty import pretty
 from pluginhub.admin.tenants import TenantAdmin
 from pluginhub.configuration import difference
 from pluginhub.exceptions import Conflict, PublishRefused
 from pluginhub.models import Revision
+from pluginhub.templatetags.telling import PUBLISH, tell
 
 __all__ = ["RevisionAdmin"]
 
@@ -113,11 +114,9 @@ class RevisionAdmin(TenantAdmin):
         try:
             revision = publish(request.user.get_username(), request.POST.get("note", "").strip()[:500])
         except PublishRefused as refused:
-            for kind, name, field, message in refused.problems:
-                where = ", ".join(filter(None, [f"{kind} “{name}”", field]))
-                self.message_user(
-                    request, _("Not published. %(where)s: %(why)s") % {"where": where, "why": message}, messages.ERROR
-                )
+            for problem in refused.problems:
+                said = format_html("{} {}", _("Not published."), elsewhere(*problem))
+                self.message_user(request, said, messages.ERROR)
         except Conflict as conflict:
             self.message_user(request, _("Not published. %s") % conflict, messages.ERROR)
         else:

@@ -9,18 +9,11 @@ from django.core.exceptions import ValidationError
 from django.db.models import JSONField
 from django.http import HttpRequest
 
-from pluginhub import tenancy
 from pluginhub.admin.bases import ModelAdmin
 from pluginhub.admin.configforms.fields import parse_json
-from pluginhub.types import PUBLIC
+from pluginhub.templatetags.telling import in_tenant
 
-__all__ = ["CheckedJSONField", "TenantAdmin", "in_tenant"]
-
-
-def in_tenant() -> bool:
-    """Whether a tenant is entered: the public schema has none of our tables."""
-    tenant = tenancy.current_or_none()
-    return tenant is not None and tenant.schema != PUBLIC.schema
+__all__ = ["CheckedJSONField", "TenantAdmin"]
 
 
 class CheckedJSONField(forms.JSONField):

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
-from django.contrib.admin import site as default_site
 
 from pluginhub import publishing
-from pluginhub.admin.changes import tell
-from pluginhub.admin.drafts import PUBLISH
-from pluginhub.admin.pretty import paragraphs
-from pluginhub.admin.tenants import in_tenant
+from pluginhub.templatetags.telling import PUBLISH, in_tenant, tell
 
 register = template.Library()
 
@@ -28,15 +24,12 @@ def pluginhub_draft(context: dict[str, Any]) -> dict[str, Any]:
     return {
         "shown": True,
         "live": live,
-        "changes": tell(publishing.changes(), default_site.name),
+        "changes": tell(publishing.changes()),
         "may_publish": request.user.has_perm(PUBLISH),
         "request": request,
         "csrf_token": context.get("csrf_token"),
         "next": request.get_full_path() if request.method == "GET" else request.path,
     }
-
-
-register.filter("pluginhub_paragraphs", paragraphs)
 
 
 @register.simple_tag(takes_context=True)

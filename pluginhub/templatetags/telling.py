@@ -1,4 +1,7 @@
-"""Changes of a configuration, in words and with the way to each row."""
+"""The draft in words: what changed, with the way to each row.
+
+Apart from the admin, which uses it: templates are loaded while a host's theme is still being imported.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,15 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from pluginhub import tenancy
 from pluginhub.configuration import Change
 from pluginhub.models import Target
+from pluginhub.types import PUBLIC
 
-__all__ = ["Told", "tell"]
+__all__ = ["PUBLISH", "Told", "in_tenant", "tell"]
+
+PUBLISH = "pluginhub.publish"
+"""The permission to publish and to roll back."""
 
 _KINDS: dict[str, str | Promise] = {
     "registration": gettext_lazy("registration"),
@@ -40,6 +48,12 @@ class Told:
     name: str
     fields: str
     url: str
+
+
+def in_tenant() -> bool:
+    """Whether a tenant is entered: the public schema has none of our tables."""
+    tenant = tenancy.current_or_none()
+    return tenant is not None and tenant.schema != PUBLIC.schema
 
 
 def tell(changes: Iterable[Change], site: str = "admin") -> list[Told]:
