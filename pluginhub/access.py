@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import ProgrammingError
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
@@ -149,10 +150,19 @@ def authenticate_bearer(token: str, edge: Edge = "http") -> Caller | None:
     tenant = tenancy.current()
     known = _recent(tenant, token)
     if known is None:
-        known = tenancy.gate(tenant, _look_up, _digest(token))
+        known = _found(tenant, _digest(token))
         if known is not None:
             _tokens.put(known, tenant.schema, _digest(token))
     return _valid(known, edge)
+
+
+def _found(tenant: Tenant, digest: str) -> _Known | None:
+    try:
+        return tenancy.gate(tenant, _look_up, digest)
+    except ProgrammingError as error:
+        raise NotReady(
+            f"Tenant {tenant} has not been migrated.", hint=f"Run manage.py migrate_schemas --schema {tenant.schema}."
+        ) from error
 
 
 async def aauthenticate_bearer(token: str, edge: Edge = "http") -> Caller | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -21,6 +21,10 @@ T = TypeVar("T")
 
 Pairs: TypeAlias = list[tuple[str, Any]]
 """Keys and values of a storage; a name of its own, since `list` is a method there."""
+
+
+def _nothing(service: type) -> Any:
+    raise LookupError(service)
 
 
 class Storage(Protocol):
@@ -126,7 +130,8 @@ class Run:
     cursor: Any = None
     invoke: Callable[[Any, Any, Run], Any] | None = None
     ainvoke: Callable[[Any, Any, Run], Any] | None = None
-    services: Mapping[type, Any] = field(default_factory=dict)
+    provide: Callable[[type], Any] = _nothing
+    """Returns a service by its type, or raises `LookupError`."""
     report: Callable[[int, int | None, str], None] | None = None
 
     def remaining(self) -> float | None:
@@ -203,8 +208,8 @@ class Context:
     def get(self, service: type[T]) -> T:
         """Return a service of this run by its type."""
         try:
-            return cast(T, self._run.services[service])
-        except KeyError:
+            return cast(T, self._run.provide(service))
+        except LookupError:
             raise DependencyError(
                 f"Nobody provides {service.__qualname__} to this run.",
                 hint="Add a provider to PLUGINHUB['PROVIDERS'].",

@@ -51,7 +51,8 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
     timing = timings(services.plugin, services.tenant.schema if services.tenant else "")
     observe = timing.observe
 
-    def failed(raised: BaseException, run: Run) -> BaseException:
+    def failed(raised: BaseException, run: Run, started: float) -> BaseException:
+        observe(perf_counter() - started)
         error = survivable(raised)
         mark(error, registration=services.name or None, plugin=services.plugin, run=run.id)
         if not isinstance(error, InvalidInput):
@@ -65,7 +66,7 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
         except Stop as stop:
             result = stop
         except BaseException as error:
-            raise failed(error, run)  # noqa: B904 - it is the error itself, or has it as its cause
+            raise failed(error, run, started)  # noqa: B904 - it is the error itself, or has it as its cause
         observe(perf_counter() - started)
         return result
 
@@ -76,7 +77,7 @@ def timed(function: Callable[..., Any], services: Services) -> Node:
         except Stop as stop:
             result = stop
         except BaseException as error:
-            raise failed(error, run)  # noqa: B904 - it is the error itself, or has it as its cause
+            raise failed(error, run, started)  # noqa: B904 - it is the error itself, or has it as its cause
         observe(perf_counter() - started)
         return result
 

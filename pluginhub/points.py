@@ -26,7 +26,7 @@ from pluginhub.exceptions import HookError, InvalidInput, NotReady
 from pluginhub.pipelines import errors_of
 from pluginhub.registry import registry
 from pluginhub.runtimes import Runtime
-from pluginhub.types import HOST, Caller
+from pluginhub.types import HOST, PUBLIC, Caller, Tenant
 
 __all__ = ["Point", "declared"]
 
@@ -119,7 +119,7 @@ class Point:
 
     def _runtime(self) -> Runtime | None:
         """Return the tenant's runtime, held, when something hangs here."""
-        tenant = tenancy.current_or_none()
+        tenant = self._tenant()
         if tenant is None:
             return None
         try:
@@ -129,7 +129,7 @@ class Point:
             return None
 
     async def _aruntime(self) -> Runtime | None:
-        tenant = tenancy.current_or_none()
+        tenant = self._tenant()
         if tenant is None:
             return None
         try:
@@ -137,6 +137,10 @@ class Point:
         except NotReady as error:
             log.warning("The point %s answers with the host's default: %s", self.name, error)
             return None
+
+    def _tenant(self) -> Tenant | None:
+        tenant = tenancy.current_or_none()
+        return None if settings.SAFE_MODE or tenant == PUBLIC else tenant
 
     def _held(self, runtime: Runtime) -> Runtime | None:
         if runtime.has_point(self.name):

@@ -291,8 +291,7 @@ def plugins_for(tenant: Any) -> TenantPlugins:
 
     Takes the host's tenant model, a `Tenant`, or a schema's name. Raises `NoTenant` where there is no such schema.
     """
-    schema = tenant if isinstance(tenant, str) else getattr(tenant, "schema_name", None) or tenant.schema
-    return TenantPlugins(tenancy.find(schema))
+    return TenantPlugins(tenancy.find(tenancy.value_of(tenant).schema))
 
 
 def _newest(tenant: Tenant) -> int:

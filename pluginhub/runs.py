@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from pluginhub import compositions, drivers, tenancy
+from pluginhub import compositions, drivers, providers, tenancy
 from pluginhub.conf import settings
 from pluginhub.context import Run
 from pluginhub.drivers import Node
@@ -62,6 +62,7 @@ def begin(
         deadline=None if seconds is None else time.monotonic() + seconds,
         revision=runtime.revision,
         cursor=cursor,
+        provide=providers.provide,
         invoke=lambda target, value, run: drivers.run(_linked(runtime, target), value, run),
         ainvoke=lambda target, value, run: _ainvoke(runtime, target, value, run),
     )

@@ -250,6 +250,8 @@ class Runtime:
         if spec is None or not spec.enabled:
             raise UnknownTarget(name, self.targets())
         kind = self.configuration.kind_of(name) or ""
+        if kind == "registration" and name not in self.targets():
+            raise UnknownTarget(name, self.targets())
         bare = self._bare(spec)
         node = around_calls(name, self.interceptors("call", name, outside=False), bare)
         entry = around_calls(name, self.interceptors("call", name), bare)

@@ -16,7 +16,7 @@ from django_tenants.utils import get_tenant_database_alias
 from pluginhub import payloads, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import InvalidInput, MalformedInput
-from pluginhub.types import Json, Tenant
+from pluginhub.types import Json
 
 __all__ = ["TenantStorage"]
 
@@ -58,14 +58,15 @@ Pairs: TypeAlias = list[tuple[str, Any]]  # inside the class, `list` is a method
 class TenantStorage:
     """The values of one namespace: a registration's name, or `""` for what the tenant's plugins share.
 
-    Lives as long as anyone holds it, and holds nothing itself. Values are plain JSON, within the limits on a body.
+    Takes a tenant as a value, a row of the host's model, or a schema's name. Lives as long as anyone holds it, and
+    holds nothing itself. Values are plain JSON, within the limits on a body.
     PostgreSQL keeps numbers as decimals: a float without a fraction may come back as an `int`.
     """
 
     __slots__ = ("namespace", "tenant")
 
-    def __init__(self, tenant: Tenant, namespace: str = "") -> None:
-        self.tenant = tenant
+    def __init__(self, tenant: Any, namespace: str = "") -> None:
+        self.tenant = tenancy.value_of(tenant)
         self.namespace = namespace
 
     @property

@@ -153,7 +153,7 @@ def context(
     """Return a context for direct calls of hooks; `report` gets what the plugin says by `context.progress`."""
     tenant = tenant or Tenant("tested", "Tested")
     run = Run(
-        id="run", tenant=tenant, caller=caller, cursor=cursor, services=services or {}, report=report,
+        id="run", tenant=tenant, caller=caller, cursor=cursor, provide=dict(services or {}).__getitem__, report=report,
         invoke=_invoke, ainvoke=_ainvoke,
     )  # fmt: skip
     mine = Services(

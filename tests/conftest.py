@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from django.db import connection, connections
@@ -63,6 +63,7 @@ def _django_db_helper(
 ) -> Iterator[None]:
     """Serve `db` and the mark `django_db`, in place of pytest-django's fixture, which knows one schema only."""
     with django_db_blocker.unblock():
+        cast(Any, connection).set_schema_to_public()  # a request of the test before may have left it on its tenant
         yield
         _forget()
         if "page" not in request.fixturenames:  # else an event loop runs in this thread, and nothing was queried in it

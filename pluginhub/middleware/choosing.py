@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, get_resolver, reverse
@@ -61,6 +62,14 @@ def chosen(found: Sequence[RequestLayer], request: HttpRequest) -> list[RequestL
 def protected(urlconf: str | None) -> tuple[str, ...]:
     """Return the paths that no binding wraps by accident: the admin sites, the login page and the probes."""
     return tuple(dict.fromkeys([*_admins(urlconf), *_login(), *PROBES]))
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting in ("LOGIN_URL", "ROOT_URLCONF"):
+        protected.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="pluginhub.middleware")
 
 
 def _matches(layer: RequestLayer, request: HttpRequest, inside: str) -> bool:

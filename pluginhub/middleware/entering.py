@@ -11,7 +11,6 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBase
-from django_tenants.utils import get_public_schema_name
 
 from pluginhub import crossing, tenancy
 from pluginhub.conf import settings
@@ -23,8 +22,6 @@ from pluginhub.types import PUBLIC, Tenant
 __all__ = ["PluginMiddleware"]
 
 log = logging.getLogger("pluginhub.middleware")
-
-KNOWN = 10_000
 
 
 class PluginMiddleware:
@@ -89,22 +86,7 @@ class PluginMiddleware:
 def _tenant_of(request: HttpRequest) -> Tenant | None:
     """Return the tenant that django-tenants found, as a value."""
     row = getattr(request, "tenant", None)
-    if row is None:
-        return None
-    schema, name = row.schema_name, getattr(row, "name", "")
-    known = _known.get((schema, name))
-    return known if known is not None else _note_known(schema, name)
-
-
-# Making a value and asking for the public schema's name cost more than all the rest of a request without interceptors.
-_known: dict[tuple[str, str], Tenant] = {}
-
-
-def _note_known(schema: str, name: str) -> Tenant:
-    tenant = PUBLIC if schema == get_public_schema_name() else Tenant(schema, str(name or schema))
-    if len(_known) >= KNOWN:
-        _known.clear()
-    return _known.setdefault((schema, name), tenant)
+    return None if row is None else tenancy.value_of(row)
 
 
 # Tenants without a runtime (not migrated, unreadable) get the host's own response, and are not asked for at every one.

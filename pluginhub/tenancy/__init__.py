@@ -8,7 +8,7 @@ so nothing here reads it to decide anything; it is only set, compared and restor
 - the fence compares the two on every query inside runs and gates, and refuses where they differ.
 """
 
-from pluginhub.tenancy.current import current, current_or_none, enter
+from pluginhub.tenancy.current import current, current_or_none, enter, value_of
 from pluginhub.tenancy.fence import TenantCrossing, fenced, install
 from pluginhub.tenancy.gates import agate, around_thread, gate, in_transaction, visit
 from pluginhub.tenancy.lookup import find, forget, resolve, tenants
@@ -28,5 +28,6 @@ __all__ = [
     "install",
     "resolve",
     "tenants",
+    "value_of",
     "visit",
 ]

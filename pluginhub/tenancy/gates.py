@@ -16,7 +16,7 @@ from django_tenants.utils import get_tenant_database_alias
 
 from pluginhub import crossing
 from pluginhub.exceptions import TenantMismatch
-from pluginhub.tenancy.current import current_or_none, enter
+from pluginhub.tenancy.current import current_or_none, enter, value_of
 from pluginhub.tenancy.fence import fenced
 from pluginhub.types import Tenant
 
@@ -28,12 +28,14 @@ _LAZY = (QuerySet, RawQuerySet, BaseManager, Iterator, AsyncIterator)
 
 
 @contextmanager
-def visit(tenant: Tenant) -> Iterator[Tenant]:
+def visit(tenant: Any) -> Iterator[Tenant]:
     """Be in `tenant` in this thread: the context variable, the connection and the fence. Restores all three.
 
-    A transaction that is open on the connection goes on; nothing is committed by coming or leaving.
-    Raises `TenantMismatch` on an event loop's thread, whose connection serves no query.
+    Takes a `Tenant`, a row of the host's tenant model, or a schema's name; none is checked to exist, as `find` does.
+    A transaction that is open on the connection goes on; nothing is committed by coming or leaving. Raises
+    `TenantMismatch` on an event loop's thread, whose connection serves no query.
     """
+    tenant = value_of(tenant)
     _refuse_event_loop(tenant)
     connection: Any = connections[get_tenant_database_alias()]
     before, with_public = connection.tenant, connection.include_public_schema
@@ -48,7 +50,7 @@ def visit(tenant: Tenant) -> Iterator[Tenant]:
                 connection.set_tenant(before, with_public)
 
 
-def gate(tenant: Tenant, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+def gate(tenant: Any, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Call `f` in `tenant` and return its result. Raises `TenantMismatch` for a lazy one, which would query later."""
     with visit(tenant):
         result = f(*args, **kwargs)
@@ -60,7 +62,7 @@ def gate(tenant: Tenant, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return result
 
 
-async def agate(tenant: Tenant, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+async def agate(tenant: Any, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Do the same from asynchronous code: one hop to a thread of the engine's pool and back."""
     return await crossing.in_thread(partial(gate, tenant, f, *args, **kwargs))
 

@@ -13,6 +13,7 @@ from django.db.models.expressions import RawSQL
 from django_tenants.utils import get_public_schema_name, get_tenant_domain_model, get_tenant_model, remove_www
 
 from pluginhub.exceptions import NoTenant
+from pluginhub.tenancy.current import value_of
 from pluginhub.tenancy.gates import gate
 from pluginhub.types import PUBLIC, Tenant
 
@@ -76,7 +77,7 @@ def find(schema: str) -> Tenant:
             f"There is no tenant with the schema {schema!r}.",
             hint="Check its spelling, and that its schema has been created: manage.py migrate_schemas.",
         )
-    return _by_schema.put(schema, _value(row))
+    return _by_schema.put(schema, value_of(row))
 
 
 def resolve(host: str) -> Tenant | None:
@@ -92,7 +93,7 @@ def tenants() -> list[Tenant]:
     """Return all tenants whose schema exists, in order of schema, without the public one. One query, not remembered."""
     public = get_public_schema_name()
     rows = gate(PUBLIC, lambda: list(_existing().exclude(schema_name=public).order_by("schema_name")))
-    return [_value(row) for row in rows]
+    return [value_of(row) for row in rows]
 
 
 def _existing() -> QuerySet[Any]:
@@ -105,14 +106,7 @@ def _existing() -> QuerySet[Any]:
 
 def _of_domain(name: str) -> Tenant | None:
     row = _existing().filter(pk__in=get_tenant_domain_model().objects.filter(domain=name).values("tenant")).first()
-    return _value(row) if row else None
-
-
-def _value(row: Any) -> Tenant:
-    schema = row.schema_name
-    if schema == get_public_schema_name():
-        return PUBLIC
-    return Tenant(schema, str(getattr(row, "name", "") or schema))
+    return value_of(row) if row else None
 
 
 def _hostname(host: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import Any, ClassVar
 
+from dishka import Provider, Scope, provide
 from pydantic import BaseModel, SecretStr
 
 from pluginhub import CompositePlugin, Context, Plugin, Refuse, Stop, job
@@ -16,6 +17,7 @@ PLUGINS = {
     for name, kind in {
         "add": "Add",
         "adder": "Adder",
+        "asking": "Asking",
         "cheapest": "Cheapest",
         "counting": "Counting",
         "double": "Double",
@@ -51,6 +53,25 @@ class Double(Plugin):
     async def process(self, value: int, context: Context) -> int:
         await asyncio.sleep(0)
         return value * 2
+
+
+class Clock:
+    """A service of the host's."""
+
+    def now(self) -> str:
+        return "twelve"
+
+
+class Clocks(Provider):
+    scope = Scope.APP
+    clock = provide(Clock)
+
+
+class Asking(Plugin):
+    """Ask the run for a service."""
+
+    def process(self, value: Any, context: Context) -> str:
+        return context.get(Clock).now()
 
 
 class Stopping(Plugin):

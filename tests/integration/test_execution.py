@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django_tenants.utils import get_tenant_model
 
 from pluginhub import execution, jobs, publishing, tenancy
 from pluginhub.configuration import (
@@ -327,7 +328,7 @@ def test_a_plugin_comes_up_in_its_own_tenant_whoever_looks(publish: Publish, acm
         put(use("waking"))
         TenantStorage(globex).shared.set("mine", "of globex")
     TenantStorage(acme).shared.set("mine", "of acme")
-    assert plugins_for(globex)["waking"].kept == "of globex"
+    assert vars(plugins_for(globex)["waking"])["kept"] == "of globex"
 
 
 def test_many_first_calls_at_once_bring_a_plugin_up_once(publish: Publish, acme: Tenant) -> None:
@@ -380,3 +381,32 @@ def test_a_cancelled_run_keeps_its_plugin_up_until_its_thread_is_done(publish: P
 def test_a_target_alone_may_stop_with_a_result(publish: Publish) -> None:
     publish(use("stopping"))
     assert both("stopping", 5) == 5
+
+
+def test_in_safe_mode_a_point_is_the_default(publish: Publish, total: Point, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(use("add", by=5), points={"test.total": ["add"]})
+    monkeypatch.setenv("PLUGINHUB_SAFE_MODE", "1")
+    assert total.run(1, default=lambda value: value + 100) == 101
+    with pytest.raises(NotReady, match="safe mode"):
+        execution.run("add", 1)
+
+
+def test_what_has_no_process_cannot_be_run(publish: Publish) -> None:
+    publish(use("numbers"), use("wrap"))
+    for name in ("numbers", "wrap"):
+        with pytest.raises(UnknownTarget):
+            execution.run(name, 1)
+
+
+def test_a_run_gets_the_hosts_services_by_type(publish: Publish, settings: Any) -> None:
+    settings.PLUGINHUB = {**settings.PLUGINHUB, "PROVIDERS": ["tests.integration.samples.Clocks"]}
+    publish(use("asking"))
+    assert both("asking", None) == "twelve"
+
+
+def test_tenancy_and_storage_take_the_hosts_tenant(acme: Tenant) -> None:
+    row = get_tenant_model().objects.get(schema_name="acme")
+    TenantStorage(row).set("x", 1)
+    assert TenantStorage("acme").get("x") == TenantStorage(acme).get("x") == 1
+    with tenancy.visit(row) as entered:
+        assert (tenancy.current(), entered.schema) == (acme, "acme")

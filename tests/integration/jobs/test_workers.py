@@ -132,7 +132,7 @@ def test_a_plugin_that_exits_does_not_take_the_next_job_with_it(in_acme: Tenant,
     worker()
     job = jobs.enqueue("tasks.exiting", attempts=1)
     after = jobs.enqueue("tasks")
-    assert wait_for(ending_of(job))["status"] == "dead"
+    assert wait_for(ending_of(job))["status"] == "failed"  # as for Fatal: another attempt cannot help
     assert wait_for(ending_of(after))["status"] == "succeeded"
 
 
