@@ -24,7 +24,9 @@ from pluginhub.configuration import (
     difference,
     read,
     rewrite,
+    seal,
     validate,
+    writable,
 )
 from pluginhub.exceptions import Conflict, NotFound, PluginHubError, PublishRefused
 from pluginhub.fleet.models import AllowedPlugin, Head
@@ -34,7 +36,17 @@ from pluginhub.registry import registry
 from pluginhub.signals import published
 from pluginhub.types import Tenant
 
-__all__ = ["apply_configuration", "changes", "configuration_of", "live", "problems", "publish", "rollback", "write"]
+__all__ = [
+    "apply_configuration",
+    "changes",
+    "configuration_of",
+    "live",
+    "problems",
+    "publish",
+    "rehearse",
+    "rollback",
+    "write",
+]
 
 T = TypeVar("T")
 
@@ -107,24 +119,43 @@ def problems() -> list[Problem]:
     return _problems(tenancy.current(), read(), configuration_of(live()))
 
 
+def rehearse(configuration: Configuration) -> tuple[list[Change], list[Problem]]:
+    """Return what `apply_configuration` would change in the draft, and why it would refuse. Writes nothing."""
+    tenant, now = tenancy.current(), read()
+    sealed, found = tenancy.gate(tenant, writable, configuration, now)
+    return difference(now, sealed), found or _problems(tenant, sealed, configuration_of(live()))
+
+
 def _publish(tenant: Tenant, head: Head, author: str, note: str) -> Revision:
     draft, newest = read(), live()
-    digest = draft.digest()
-    if newest is not None and newest.digest == digest:
+    if newest is not None and newest.digest == draft.digest():
         return newest
+    draft = _sealed(draft, configuration_of(newest))
     found = _problems(tenant, draft, configuration_of(newest))
     if found:
         raise PublishRefused(found)
     head.revision += 1
     head.save()
     revision = Revision.objects.create(
-        number=head.revision, format=FORMAT, data=draft.data(), digest=digest, note=note, author=author
+        number=head.revision, format=FORMAT, data=draft.data(), digest=draft.digest(), note=note, author=author
     )
     told = difference(configuration_of(newest), draft)
     # Robust: the revision is committed, and whoever cannot be told finds it by its number.
     for tell in (partial(registry.refresh, tenant), partial(_announce, tenant, revision.number, told)):
         transaction.on_commit(tell, using=get_tenant_database_alias(), robust=True)
     return revision
+
+
+def _sealed(draft: Configuration, newest: Configuration) -> Configuration:
+    """Seal what code wrote into rows in plain text: a revision is kept for ever, and its readers are many.
+
+    What cannot be looked into is refused by `validate` where it is enabled.
+    """
+    sealed, _ = seal(draft, before=newest)
+    if sealed == draft:
+        return draft
+    rewrite(sealed)
+    return read()
 
 
 def _announce(tenant: Tenant, number: int, told: list[Change]) -> None:

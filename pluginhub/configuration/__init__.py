@@ -4,10 +4,12 @@ What is disabled on a point or as an interceptor is a matter of the draft, and n
 targets are, since others may name them.
 """
 
+from pluginhub.configuration.constraints import Problem
 from pluginhub.configuration.differences import Change, difference
 from pluginhub.configuration.reading import read
-from pluginhub.configuration.rewriting import rewrite
-from pluginhub.configuration.validation import Problem, validate
+from pluginhub.configuration.rewriting import rewrite, writable
+from pluginhub.configuration.sealing import seal
+from pluginhub.configuration.validation import validate
 from pluginhub.configuration.values import (
     FORMAT,
     ChainSpec,
@@ -37,5 +39,7 @@ __all__ = [
     "difference",
     "read",
     "rewrite",
+    "seal",
     "validate",
+    "writable",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pluginhub import loading
+from pluginhub.configuration.keys import FieldProblem, unknown_keys
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.encryption import SealError, unseal_config
 from pluginhub.exceptions import NotReady
@@ -17,9 +18,6 @@ from pluginhub.plugins import CompositePlugin, Plugin
 from pluginhub.types import Tenant
 
 __all__ = ["Plugins"]
-
-FieldProblem = tuple[str, str]
-"""`(field, message)`"""
 
 
 class Plugins:
@@ -47,8 +45,6 @@ class Plugins:
 
     def problems(self, spec: RegistrationSpec | CompositionSpec) -> list[FieldProblem]:
         """Return what is wrong with the plugin a target names, or with its configuration."""
-        if isinstance(spec, CompositionSpec) and (spec.strategy == "parent") != bool(spec.plugin):
-            return [("plugin", "Only the strategy “as the parent plugin says” has a plugin, and it needs one.")]
         if not spec.plugin:
             return []
         if self._allowed is not None and spec.plugin not in self._allowed:
@@ -98,7 +94,8 @@ class Plugins:
             if spec.config_version != cls.config_version:
                 data = cls.migrate_config(data, spec.config_version)
             if cls.Config is not None:
-                cls.Config.model_validate(data)
+                fitted = cls.Config.model_validate(data)
+                return [] if self._is_live(spec) else [*unknown_keys(fitted, data)]
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             return [(".".join(["config", *map(str, each["loc"])]), each["msg"]) for each in found]

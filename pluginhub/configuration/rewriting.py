@@ -9,12 +9,24 @@ from django.db import transaction
 from django_tenants.utils import get_tenant_database_alias
 
 from pluginhub import tenancy
+from pluginhub.configuration.constraints import Problem, unwritable, uses
 from pluginhub.configuration.reading import read
+from pluginhub.configuration.sealing import seal
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
 from pluginhub.exceptions import PublishRefused
-from pluginhub.models import Chain, Composition, InterceptorBinding, Member, PointBinding, Registration, Step, Target
+from pluginhub.models import (
+    Chain,
+    Composition,
+    InterceptorBinding,
+    Member,
+    PointBinding,
+    Registration,
+    Revision,
+    Step,
+    Target,
+)
 
-__all__ = ["rewrite"]
+__all__ = ["rewrite", "writable"]
 
 _MODELS: dict[str, type[Any]] = {"registration": Registration, "chain": Chain, "composition": Composition}
 Spec = RegistrationSpec | ChainSpec | CompositionSpec
@@ -24,13 +36,16 @@ def rewrite(configuration: Configuration) -> None:
     """Make the current tenant's rows say what `configuration` says, in one transaction.
 
     Rows that already do are left alone, and so keep their keys. Disabled interceptors and point bindings stay, unless
-    what they name is gone. Raises `PublishRefused` where a target is named that the configuration does not have.
+    what they name is gone. Secrets in plain text are sealed first, for which plugins are imported, unless a revision
+    says the same. Raises `PublishRefused` where the rows could not say it.
     """
-    _refuse_absent(configuration)
     with tenancy.visit(tenancy.current()), transaction.atomic(using=get_tenant_database_alias()):
         now = read()
+        configuration, found = writable(configuration, now)
+        if found:
+            raise PublishRefused(found)
         gone = {spec.name for kind, spec in now.targets() if configuration.kind_of(spec.name) != kind}
-        changed = [spec for _, spec in configuration.targets() if gone & _uses(spec) or _differs(now, spec)]
+        changed = [spec for _, spec in configuration.targets() if gone & uses(spec) or _differs(now, spec)]
         _remove(gone, {spec.name for spec in changed})
         for spec in changed:
             _write_row(configuration, spec)
@@ -42,30 +57,12 @@ def rewrite(configuration: Configuration) -> None:
             _write_points(configuration, ids)
 
 
-def _refuse_absent(configuration: Configuration) -> None:
-    named = [
-        *((kind, spec.name, target) for kind, spec in configuration.targets() for target in _uses(spec)),
-        *(("interceptor", spec.registration, target) for spec in configuration.interceptors for target in spec.targets),
-        *(("point", spec.point, target) for spec in configuration.points.values() for target in spec.targets),
-    ]
-    absent = [
-        (kind, name, "targets", f"There is no {target!r}.")
-        for kind, name, target in named
-        if configuration.kind_of(target) is None
-    ]
-    absent += [
-        ("interceptor", spec.registration, "registration", f"There is no {spec.registration!r}.")
-        for spec in configuration.interceptors
-        if spec.registration not in configuration.registrations
-    ]
-    if absent:
-        raise PublishRefused(absent)
-
-
-def _uses(spec: Spec) -> set[str]:
-    if isinstance(spec, ChainSpec):
-        return {step.target for step in spec.steps}
-    return {member.target for member in spec.members} if isinstance(spec, CompositionSpec) else set()
+def writable(configuration: Configuration, now: Configuration) -> tuple[Configuration, list[Problem]]:
+    """Return what `rewrite` would write over `now`, with secrets sealed, and why it would refuse to."""
+    found = unwritable(configuration)
+    if found or Revision.objects.filter(digest=configuration.digest()).exists():
+        return configuration, found
+    return seal(configuration, before=now)
 
 
 def _differs(now: Configuration, spec: Spec) -> bool:

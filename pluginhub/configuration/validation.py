@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeAlias
 
 from pluginhub import tenancy
+from pluginhub.configuration.constraints import Problem, broken
 from pluginhub.configuration.fitting import Plugins
 from pluginhub.configuration.values import (
     ChainSpec,
@@ -20,9 +19,6 @@ from pluginhub.configuration.values import (
 from pluginhub.loading import Entry
 
 __all__ = ["Problem", "validate"]
-
-Problem: TypeAlias = tuple[str, str, str, str]
-"""`(kind, name, field, message)`; a field inside steps, members or config has dots: `steps.0.target`."""
 
 
 def validate(
@@ -42,7 +38,7 @@ def validate(
     view = _View(configuration, plugins)
     points = configuration.points.values()
     problems = [
-        *_names(configuration),
+        *broken(configuration),
         *(problem for kind, spec in configuration.targets() for problem in view.target(kind, spec)),
         *(problem for spec in configuration.interceptors for problem in view.interceptor(spec)),
         *(problem for spec in points for problem in view.used("point", spec.point, spec.targets)),
@@ -59,8 +55,6 @@ class _View:
     plugins: Plugins
 
     def target(self, kind: str, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> Iterator[Problem]:
-        if spec.public and not spec.rate_limit:
-            yield kind, spec.name, "rate_limit", "A public target needs a rate limit, such as 60/m."
         if not spec.enabled:
             return
         if isinstance(spec, ChainSpec):
@@ -70,7 +64,6 @@ class _View:
             yield kind, spec.name, field, message
         if isinstance(spec, CompositionSpec):
             yield from self.used(kind, spec.name, [member.target for member in spec.members], "members")
-            yield from _twice(spec)
 
     def interceptor(self, spec: InterceptorSpec) -> Iterator[Problem]:
         kind, name = "interceptor", spec.registration
@@ -104,22 +97,6 @@ class _View:
         near = get_close_matches(name, self.configuration.names(), n=3, cutoff=0.5)
         guess = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
         return f"There is no {name!r}.{guess}"
-
-
-def _names(configuration: Configuration) -> Iterator[Problem]:
-    """Yield names used twice; only a configuration that came from elsewhere can have them."""
-    count = Counter(spec.name for _, spec in configuration.targets())
-    for kind, spec in configuration.targets():
-        if count[spec.name] > 1:
-            yield kind, spec.name, "name", "Another target has this name."
-
-
-def _twice(spec: CompositionSpec) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, member in enumerate(spec.members):
-        if member.key in seen:
-            yield "composition", spec.name, f"members.{index}.key", f"Another member has the key {member.key!r}."
-        seen.add(member.key)
 
 
 def _cycles(configuration: Configuration) -> Iterator[Problem]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pluginhub.types import Scope
 
@@ -27,37 +28,64 @@ __all__ = [
 FORMAT = 1
 """Counts up when the meaning of a stored configuration changes."""
 
+LARGEST = 2**31 - 1
+"""What an integer column holds."""
+
+
+T = TypeVar("T")
+
+
+def _storable(value: T) -> T:
+    """Refuse what PostgreSQL's `jsonb` cannot keep, such as the dates and NaN of YAML."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PydanticCustomError("json", "This is no JSON: {reason}.", {"reason": str(error).rstrip(".")}) from None
+    if "\\u0000" in text.replace("\\\\", ""):
+        raise PydanticCustomError("json", "A string contains NUL (U+0000), which cannot be stored.")
+    return value
+
+
+def _sorted(value: dict[str, T]) -> dict[str, T]:
+    return dict(sorted(value.items()))
+
+
+Json = Annotated[T, AfterValidator(_storable)]
+ByName = Annotated[dict[str, T], AfterValidator(_sorted)]
+"""In order of names, so that what is exported differs in what was changed: `jsonb` orders keys by their length."""
+
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class TargetSpec(_Spec):
     """What all targets share."""
 
     name: str
-    title: str = ""
+    title: Json[str] = Field("", max_length=200)
     enabled: bool = True
     public: bool = False
     rate_limit: str = ""
 
 
 class RegistrationSpec(TargetSpec):
-    plugin: str
-    config: dict[str, Any] = {}
-    config_version: int = 1
+    plugin: Json[str] = Field(min_length=1, max_length=200)
+    config: Json[dict[str, Any]] = {}
+    config_version: int = Field(1, ge=1, le=LARGEST)
 
 
 class StepSpec(_Spec):
     """Times are in seconds."""
 
     target: str
-    label: str = ""
-    time_limit: float | None = Field(None, gt=0)
-    attempts: int = Field(1, ge=1)
-    backoff: float = Field(0.1, ge=0)
+    label: Json[str] = Field("", max_length=100)
+    time_limit: float | None = Field(None, gt=0, allow_inf_nan=False)
+    attempts: int = Field(1, ge=1, le=LARGEST)
+    backoff: float = Field(0.1, ge=0, allow_inf_nan=False)
     on_failure: Literal["fail", "skip", "default"] = "fail"
-    default: Any = None
+    default: Json[Any] = None
 
 
 class ChainSpec(TargetSpec):
@@ -68,7 +96,7 @@ class MemberSpec(_Spec):
     """`key` names the member's result; it is never empty, but the target's name by default."""
 
     target: str
-    key: str = ""
+    key: Json[str] = Field("", max_length=100)
     required: bool = True
 
     @model_validator(mode="before")
@@ -79,36 +107,52 @@ class MemberSpec(_Spec):
 
 class CompositionSpec(TargetSpec):
     strategy: Literal["sequence", "parallel", "first", "merge", "parent"] = "sequence"
-    plugin: str = ""
-    config: dict[str, Any] = {}
-    config_version: int = 1
+    plugin: Json[str] = Field("", max_length=200)
+    config: Json[dict[str, Any]] = {}
+    config_version: int = Field(1, ge=1, le=LARGEST)
     members: tuple[MemberSpec, ...] = ()
 
 
 class InterceptorSpec(_Spec):
     registration: str
     scope: Scope
-    path_prefix: str = ""
+    path_prefix: Json[str] = Field("", max_length=200)
     methods: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    position: int = 0
+    position: int = Field(0, ge=0, le=LARGEST)
     required: bool = False
 
 
 class PointSpec(_Spec):
-    point: str
+    point: str = Field(max_length=100)
     targets: tuple[str, ...] = ()
 
 
 class Configuration(_Spec):
-    """Everything a tenant has set up."""
+    """Everything a tenant has set up. A key is the name of what it stands for, which may leave its own out."""
 
     format: int = FORMAT
-    registrations: dict[str, RegistrationSpec] = {}
-    chains: dict[str, ChainSpec] = {}
-    compositions: dict[str, CompositionSpec] = {}
+    registrations: ByName[RegistrationSpec] = {}
+    chains: ByName[ChainSpec] = {}
+    compositions: ByName[CompositionSpec] = {}
     interceptors: tuple[InterceptorSpec, ...] = ()
-    points: dict[str, PointSpec] = {}
+    points: ByName[PointSpec] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_after_key(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {section: _named(value, _NAMED.get(section)) for section, value in data.items()}
+
+    @model_validator(mode="after")
+    def _keys_are_names(self) -> Configuration:
+        for section, field in _NAMED.items():
+            for key, spec in getattr(self, section).items():
+                if getattr(spec, field) != key:
+                    known = {"where": f"{section}.{key}.{field}", "name": repr(getattr(spec, field)), "field": field}
+                    raise PydanticCustomError("key", "{where} is {name}: write the key, or leave {field} out.", known)
+        return self
 
     def kind_of(self, name: str) -> str | None:
         """Return `registration`, `chain` or `composition`, or `None` where nothing has this name."""
@@ -143,3 +187,17 @@ class Configuration(_Spec):
         """Return the SHA-256 of the value, in hex: equal for equal configurations, wherever they were read."""
         text = json.dumps(self.data(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+_NAMED = {"registrations": "name", "chains": "name", "compositions": "name", "points": "point"}
+"""The fields that repeat their keys."""
+
+
+def _named(specs: Any, field: str | None) -> Any:
+    """Fill in the field that repeats the key, where it was left out."""
+    if field is None or not isinstance(specs, Mapping):
+        return specs
+    return {
+        key: {field: key, **spec} if isinstance(spec, Mapping) and isinstance(key, str) else spec
+        for key, spec in specs.items()
+    }

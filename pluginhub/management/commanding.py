@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pluginhub import payloads, tenancy
-from pluginhub.exceptions import PluginHubError, problem_of
+from pluginhub.exceptions import PluginHubError, PublishRefused, problem_of
 from pluginhub.types import Caller, Tenant
 
 __all__ = ["OPERATOR", "TenantCommand", "failure", "near", "pretty", "read", "tenant_named"]
@@ -62,6 +62,9 @@ def near(name: str, known: Iterable[str]) -> str:
 
 def failure(error: Exception) -> CommandError:
     """Return an error as a command's: its detail, its way out, what is wrong by field, and where it happened."""
+    if isinstance(error, PublishRefused):
+        refused = (f"  {' '.join(filter(None, where))}: {message}" for *where, message in error.problems)
+        return CommandError("\n".join(["This cannot be published:", *refused]))
     problem = problem_of(error)
     lines = [" ".join(filter(None, [problem.get("detail"), problem.get("hint")]))]
     lines += [f"  {field or 'value'}: {message}" for field, message in (problem.get("errors") or {}).items()]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -138,12 +139,22 @@ class TestList:
     def test_it_lists_all_tenants(self, in_acme: Tenant, globex: Tenant) -> None:
         publish(say="echo", count="numbers")
         Registration.objects.create(name="new", plugin="echo")
-        lines = [line.split() for line in call("list").splitlines()]
-        assert lines == [
+        _, tenants = call("list").split("\n\n")
+        assert [line.split() for line in tenants.splitlines()] == [
             ["TENANT", "REVISION", "TARGETS", "DRAFT"],
             ["acme", "revision", "1", "3", "1", "unpublished", "changes"],
             ["globex", "nothing", "published", "0", "as", "published"],
         ]
+
+    def test_it_lists_the_catalog(self, acme: Tenant, settings: Any) -> None:
+        plugins = {"lost": "no.such:Thing", "echo": PLUGINS["echo"]}
+        settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": plugins}
+        head, *rows = call("list").split("\n\n")[0].splitlines()
+        assert head.split() == ["PLUGIN", "TITLE", "ORIGIN", "DISTRIBUTION", "PROBLEM"]
+        told = {row.split()[0]: row for row in rows}
+        assert [*told] == sorted(told)
+        assert told["echo"].split()[-3:] == ["setting", "-", "-"]
+        assert "no" in told["lost"].split("setting")[1]
 
     def test_it_lists_a_tenants_targets_and_points(self, in_acme: Tenant, settings: Any) -> None:
         public = RegistrationSpec(name="hook", plugin="hook", public=True, rate_limit="9/m")
@@ -325,12 +336,43 @@ class TestExportAndApply:
             ("registrations: {x: {name: x}}", "registrations.x.plugin: Field required"),
             ("registrations: {x: {name: x, plugin: nope}}", "No plugin named 'nope' is installed"),
             ("!!python/object/apply:os.getcwd []", "is no YAML"),
+            (
+                "chains: {dup: {name: price}}",
+                "the whole: chains.dup.name is 'price': write the key, or leave name out.",
+            ),
+            ("points: {a: {point: b}}", "the whole: points.a.point is 'b': write the key, or leave point out."),
+            ("registrations: {Say: {plugin: echo}}", "registration Say name: A name is at most 63 lower case letters"),
+            ("registrations: {x: {plugin: echo, rate_limit: often}}", "x rate_limit: 'often' is no rate limit"),
+            ("{registrations: {x: {plugin: echo}}, chains: {x: {}}}", "chain x name: Another target has this name."),
+            (
+                "{registrations: {x: {plugin: echo}}, compositions: {c: {members: [{target: x}, {target: x}]}}}",
+                "composition c members.1.key: Another member has the key 'x'.",
+            ),
+            ("registrations: {x: {plugin: echo, config: {day: 2026-01-01}}}", "x.config: This is no JSON: Object"),
+            ('registrations: {x: {plugin: echo, config: {a: "\\0"}}}', "x.config: A string contains NUL"),
+            ("registrations: {x: {plugin: echo, config: {a: .nan}}}", "x.config: This is no JSON"),
         ],
     )
     def test_what_is_no_configuration_is_refused(self, acme: Tenant, tmp_path: Path, text: str, message: str) -> None:
         file = tmp_path / "bad.yaml"
         file.write_text(text)
-        assert message in refusal("apply", "--tenant", "acme", str(file))
+        for more in ([], ["--draft"], ["--dry-run"]):
+            if "nope" not in text or more != ["--draft"]:  # a draft need not be valid
+                said = refusal("apply", "--tenant", "acme", str(file), *more)
+                assert said.count(message) == 1
+        with tenancy.visit(acme):
+            assert publishing.live() is None
+
+    def test_names_are_those_of_the_keys(self, in_acme: Tenant, tmp_path: Path) -> None:
+        file = tmp_path / "short.yaml"
+        file.write_text("{registrations: {say: {plugin: echo}}, points: {order.total: {targets: [say]}}}")
+        assert call("apply", "--tenant", "acme", str(file)).splitlines()[0] == "registration say added"
+        assert execution.run("say", 1) == 1
+
+    def test_what_is_exported_is_in_the_order_of_names(self, in_acme: Tenant) -> None:
+        publish(zz="echo", aaaa="echo", b="echo")
+        said = yaml.safe_load(call("export", "--tenant", "acme"))
+        assert [*said["registrations"]] == ["aaaa", "b", "zz"]
 
     def test_a_file_that_is_not_there(self, acme: Tenant) -> None:
         assert "cannot be read" in refusal("apply", "--tenant", "acme", "/no/such/file")

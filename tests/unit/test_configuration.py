@@ -205,6 +205,29 @@ def test_a_member_without_a_key_has_its_target_s_name() -> None:
     assert MemberSpec(target="a").key == "a"
 
 
+def test_a_name_that_is_left_out_is_the_key() -> None:
+    whole = Configuration.model_validate(
+        {"registrations": {"a": {"plugin": "echo"}}, "points": {"order.total": {"targets": ["a"]}}}
+    )
+    assert whole == configuration(registration("a"), PointSpec(point="order.total", targets=("a",)))
+
+
+def test_a_name_that_is_not_its_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"chains\.dup\.name is 'price': write the key, or leave name out"):
+        Configuration(chains={"dup": chain("price")})
+
+
+def test_it_is_in_the_order_of_names() -> None:
+    whole = configuration(*map(registration, ("zz", "aaaa", "b")))
+    assert list(Configuration.model_validate(whole.data()).registrations) == ["aaaa", "b", "zz"]
+
+
+def test_what_is_wrong_with_it_is_told_without_its_values() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Configuration.model_validate({"registrations": {"a": {"plugin": "", "config": {"password": "hunter2"}}}})
+    assert "hunter2" not in str(caught.value)
+
+
 # Differences
 
 
@@ -387,6 +410,61 @@ def test_a_public_target_needs_a_rate_limit() -> None:
     assert problems(registration("a", public=True)) == [
         ("registration", "a", "rate_limit", "A public target needs a rate limit, such as 60/m.")
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (
+            registration("A b"),
+            (
+                "registration",
+                "A b",
+                "name",
+                "A name is at most 63 lower case letters, digits, - and _, and begins with a letter.",
+            ),
+        ),
+        (
+            registration("a", rate_limit="60/w"),
+            (
+                "registration",
+                "a",
+                "rate_limit",
+                "'60/w' is no rate limit: write calls per s, m, h or d, such as 60/m.",
+            ),
+        ),
+        (
+            PointSpec(point="1 point"),
+            ("point", "1 point", "point", "A point's name is letters, digits and . : _ -, and begins with a letter."),
+        ),
+    ],
+)
+def test_what_no_row_could_hold(spec: Any, problem: Problem) -> None:
+    assert problems(spec) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("rest", "field"),
+    [
+        ({"scope": "request", "path_prefix": "shop"}, "path_prefix"),
+        ({"scope": "request", "methods": ("get",)}, "methods"),
+        ({"scope": "call", "methods": ("GET",)}, "scope"),
+    ],
+)
+def test_what_no_row_of_an_interceptor_could_hold(rest: dict[str, Any], field: str) -> None:
+    ((kind, name, where, _),) = problems(registration("g", "guard"), InterceptorSpec(registration="g", **rest))
+    assert (kind, name, where) == ("interceptor", "g", field)
+
+
+def test_a_key_that_the_model_does_not_know_names_near_misses() -> None:
+    config = {"host": "x", "prot": 26}
+    (problem,) = problems(registration("mail", "mailer", config=config, config_version=2))
+    assert problem == ("registration", "mail", "config.prot", "There is no field 'prot'. Did you mean 'port'?")
+
+
+def test_a_key_that_a_release_took_away_does_not_stand_in_the_way_of_other_changes() -> None:
+    spec = registration("mail", "mailer", config={"host": "x", "prot": 26}, config_version=2)
+    assert problems(spec, registration("b"), live=configuration(spec)) == []
 
 
 @pytest.mark.parametrize(

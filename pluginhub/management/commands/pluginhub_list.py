@@ -1,4 +1,4 @@
-"""`manage.py pluginhub_list`: what tenants have set up."""
+"""`manage.py pluginhub_list`: what can be used, and what tenants have set up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db import ProgrammingError
 
 from pluginhub import configuration, loading, publishing, tenancy
 from pluginhub.configuration import ChainSpec, CompositionSpec, RegistrationSpec
+from pluginhub.loading import Entry
 from pluginhub.management.commanding import TenantCommand
 from pluginhub.types import Tenant
 
@@ -18,13 +19,15 @@ Spec = RegistrationSpec | ChainSpec | CompositionSpec
 
 
 class Command(TenantCommand):
-    help = "List a tenant's targets, or all tenants. Imports no plugin."
+    help = "List the catalog of plugins and all tenants, or one tenant's targets. Imports no plugin."
     tenant_required = False
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["tenant"] is not None:
             super().handle(*args, **options)
             return
+        self._table([("PLUGIN", "TITLE", "ORIGIN", "DISTRIBUTION", "PROBLEM"), *map(_plugin, _catalog())])
+        self.stdout.write("")
         rows = [("TENANT", "REVISION", "TARGETS", "DRAFT"), *(_summary(tenant) for tenant in tenancy.tenants())]
         self._table(rows)
 
@@ -43,6 +46,15 @@ class Command(TenantCommand):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             self.stdout.write("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _catalog() -> list[Entry]:
+    return sorted(loading.catalog().values(), key=lambda entry: entry.name)
+
+
+def _plugin(entry: Entry) -> tuple[str, ...]:
+    distribution = f"{entry.distribution} {entry.version}".strip()
+    return entry.name, entry.title, entry.origin, distribution or "-", " ".join(entry.problem.split()) or "-"
 
 
 def _summary(tenant: Tenant) -> tuple[str, ...]:
