@@ -63,6 +63,7 @@ class Settings(BaseModel):
     RUN_SECONDS: float = Field(30.0, gt=0)
     """The deadline of a run that names none."""
     HANDOFF_SECONDS: float = Field(1.0, ge=0)
+    """Not used yet: a replaced instance hands no state over."""
     POLL_SECONDS: float = Field(1.0, gt=0, le=2)
     """How often a process compares its revisions with the fleet's heads."""
 
