@@ -19,7 +19,7 @@ demo: .venv/demo
 	@$(BIN)/python manage.py demo --port $(PORT) $(ARGS)
 
 test: .venv/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

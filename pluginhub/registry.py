@@ -61,7 +61,6 @@ class Registry:
         self.started = timezone.now()
         self._runtimes: dict[str, Runtime] = {}
         self._errors: dict[str, str] = {}
-        self._heads: dict[str, int] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._ending: set[threading.Thread] = set()
         self._starting = threading.Lock()
@@ -75,7 +74,6 @@ class Registry:
             runtime = self._runtimes.pop(schema, None)
             if runtime is not None:
                 runtime.retire(self._end)
-        self._heads.clear()
         self._errors.clear()
 
     # Leasing
@@ -88,6 +86,7 @@ class Registry:
                 runtime = crossing.apart(self._load, tenant)
             if runtime.acquire():
                 return runtime
+            self._let_go(runtime)
 
     async def aacquire(self, tenant: Tenant) -> Runtime:
         """The asynchronous twin of `acquire`."""
@@ -97,6 +96,13 @@ class Registry:
                 runtime = await crossing.in_thread(self._load, tenant)
             if runtime.acquire():
                 return runtime
+            self._let_go(runtime)
+
+    def _let_go(self, runtime: Runtime) -> None:
+        """Forget a runtime that has ended, unless another stands in its place already."""
+        with self._lock(runtime.tenant):
+            if self._runtimes.get(runtime.tenant.schema) is runtime:
+                del self._runtimes[runtime.tenant.schema]
 
     def running(self) -> dict[str, int]:
         """Return the revision that runs here, by schema."""
@@ -116,9 +122,8 @@ class Registry:
         for schema, runtime in list(self._runtimes.items()):
             head = heads.get(schema, runtime.revision)
             # Once for each number: a restored schema may never have the revision its head names.
-            if head != runtime.revision and self._heads.get(schema) != head:
-                self._heads[schema] = head
-                self._replace(runtime.tenant)
+            if head not in (runtime.revision, runtime.head):
+                self._replace(runtime.tenant, head)
 
     def follow(self, kind: str | None = None) -> None:
         """Start the thread that follows the fleet, once. `kind` names this process there: web, worker, command."""
@@ -162,7 +167,7 @@ class Registry:
                 self._make_room(tenant.schema)
             return runtime
 
-    def _replace(self, tenant: Tenant) -> None:
+    def _replace(self, tenant: Tenant, head: int = 0) -> None:
         """Build the newest revision aside and swap it in; on failure keep what serves, and keep the reason."""
         with self._lock(tenant):
             older = self._runtimes.get(tenant.schema)
@@ -172,6 +177,7 @@ class Registry:
                 self._errors[tenant.schema] = f"{type(error).__name__}: {error}"
                 log.exception("Tenant %s stays at its last good revision", tenant)
                 return
+            newer.head = head
             self._errors.pop(tenant.schema, None)
             if older is not None:
                 newer.instances.carry_over(older.instances)

@@ -72,6 +72,8 @@ class Runtime:
     tenant: Tenant
     revision: int
     configuration: Configuration
+    head: int = 0
+    """The fleet's number it was built for, where the schema turned out to have another."""
     used: float = field(default_factory=monotonic)
     _linked: dict[str, Linked] = field(default_factory=dict)
     _points: dict[str, Node | None] = field(default_factory=dict)

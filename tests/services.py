@@ -6,6 +6,7 @@ Naming starts nothing; `start` does, when the first test asks for a service.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,29 +24,40 @@ from pluginhub.contrib import embedded
 from pluginhub.contrib.embedded.places import places
 
 RUN = "PLUGINHUB_TEST_RUN"
+WORKER = "PLUGINHUB_TEST_WORKER"
+"""Which of pytest-xdist's processes the names are for: each has databases of its own."""
+GIVEN = {"DATABASE_URL": "PLUGINHUB_TEST_DATABASE_URL", "REDIS_URL": "PLUGINHUB_TEST_REDIS_URL"}
 REDIS_DATABASE = 15
 
 
 def name_databases() -> None:
     """Point DATABASE_URL and REDIS_URL at databases of this run's own. Subprocesses find that done."""
-    if RUN in os.environ:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if os.environ.get(WORKER) == worker:
         return
-    given = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
+    if RUN not in os.environ:
+        os.environ |= {kept: os.environ.get(name, "") for name, kept in GIVEN.items()}
+    database, server = (os.environ[kept] for kept in GIVEN.values())
     base = Path(tempfile.gettempdir()) / f"pluginhub-tests-{os.getpid()}"
     ours = embedded.addresses(base)
-    os.environ[RUN] = "" if all(given) else str(base)
-    os.environ["DATABASE_URL"] = _test_database(given[0] or ours.database_url)
-    os.environ["REDIS_URL"] = _test_redis(given[1] or ours.redis_url)
+    os.environ |= {
+        RUN: "" if database and server else str(base),
+        WORKER: worker,
+        "DATABASE_URL": _test_database(database or ours.database_url, worker),
+        "REDIS_URL": _test_redis(server or ours.redis_url, worker),
+    }
 
 
-def _test_database(url: str) -> str:
+def _test_database(url: str, worker: str) -> str:
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"/test_{parts.path.strip('/') or 'pluginhub'}"))
+    name = "_".join(filter(None, ("test", worker, parts.path.strip("/") or "pluginhub")))
+    return urlunsplit(parts._replace(path=f"/{name}"))
 
 
-def _test_redis(url: str) -> str:
+def _test_redis(url: str, worker: str) -> str:
     address, _, query = url.partition("?")
-    options = dict(parse_qsl(query)) | {"db": str(REDIS_DATABASE)}
+    number = REDIS_DATABASE - int(worker.removeprefix("gw") or 0) % REDIS_DATABASE
+    options = dict(parse_qsl(query)) | {"db": str(number)}
     return f"{address}?{urlencode(options)}"  # urlunsplit would take the slashes from unix:///path
 
 
@@ -78,7 +90,7 @@ def _database(url: str) -> Iterator[None]:
     test_name = str(conninfo_to_dict(url)["dbname"])
     name = sql.Identifier(test_name)
     drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name)
-    with psycopg.connect(url, dbname=test_name.removeprefix("test_"), autocommit=True) as connection:
+    with psycopg.connect(url, dbname=re.sub(r"^test_(gw\d+_)?", "", test_name), autocommit=True) as connection:
         connection.execute(drop)
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
         # A test may lose its last commits when the machine goes down.

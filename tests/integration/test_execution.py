@@ -38,6 +38,7 @@ from pluginhub.exceptions import (
 from pluginhub.models import StoredValue
 from pluginhub.points import Point, declared
 from pluginhub.registry import plugins_for, registry
+from pluginhub.runtimes import Runtime
 from pluginhub.storage import TenantStorage
 from pluginhub.types import Caller, Tenant
 from tests.integration.samples import MISSING, PLUGINS, Counting, Lingering, Waking
@@ -214,7 +215,8 @@ def test_what_was_published_elsewhere_is_followed(publish: Publish) -> None:
     older = registry.acquire(tenancy.current())
     older.release()
     publish(use("add", by=2))
-    registry._runtimes["acme"] = older  # as in a process that did not hear of it
+    # As in a process that did not hear of it.
+    registry._runtimes["acme"] = Runtime(older.tenant, older.revision, older.configuration)
     registry.look()
     assert execution.run("add", 1) == 3
 
