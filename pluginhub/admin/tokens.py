@@ -33,6 +33,12 @@ class AccessTokenAdmin(TenantAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"user": request.user.pk}
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Offer nobody else's name: a token may do what its user may."""
+        if db_field.name == "user" and not getattr(request.user, "is_superuser", False):
+            options["queryset"] = db_field.related_model._default_manager.filter(pk=request.user.pk)
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)

@@ -9,12 +9,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import runs
-from pluginhub.context import Context, Services
+from pluginhub import drivers, runs
+from pluginhub.context import Context, Run, Services
+from pluginhub.drivers import Node
 from pluginhub.exceptions import InvalidInput, PluginHubError, mark
+from pluginhub.interceptors import around_calls
 from pluginhub.metrics import timings
-from pluginhub.pipelines import errors_of
+from pluginhub.pipelines import Call, errors_of
 from pluginhub.registry import registry
+from pluginhub.runtimes import Runtime, StreamSource
 from pluginhub.streaming.generators import Items, generated
 from pluginhub.types import Caller, Item, Tenant
 
@@ -52,7 +55,7 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
         source = runtime.stream(name)
         run = runs.begin(runtime, caller=caller, cursor=cursor)
         try:
-            generator = generated(source.hook(_checked(source.plugin.Params, params), Context(run, source.services)))
+            generator = generated(drivers.run(_around(runtime, source), params, run))
         except Exception as error:
             _mark(error, source.services)
             raise
@@ -60,6 +63,15 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
         runtime.release()
         raise
     return Opened(name, tenant, generator, runtime.release, source.services)
+
+
+def _around(runtime: Runtime, source: StreamSource) -> Node:
+    """Return the opening of a stream, inside the tenant's stream interceptors: they may change params, or refuse."""
+
+    def opening(params: Any, run: Run) -> Any:
+        return source.hook(_checked(source.plugin.Params, params), Context(run, source.services))
+
+    return around_calls(source.name, runtime.interceptors("stream", source.name), Call(opening))
 
 
 def item_of(data: Any) -> Item:

@@ -19,12 +19,14 @@ PLUGINS = {
         "adder": "Adder",
         "asking": "Asking",
         "cheapest": "Cheapest",
+        "counted": "Counted",
         "counting": "Counting",
         "double": "Double",
         "failing": "Failing",
         "fragile": "Fragile",
         "keeper": "Keeper",
         "lingering": "Lingering",
+        "more": "More",
         "numbers": "Numbers",
         "refusing": "Refusing",
         "shout": "Shout",
@@ -208,6 +210,23 @@ class Numbers(Plugin):
         for done in range(3):
             context.progress(done + 1, 3, "loading")
         return len(data or [])
+
+
+class Counted(Plugin):
+    """Stream numbers, asynchronously."""
+
+    async def stream(self, params: dict[str, Any], context: Context) -> Any:
+        for number in range(params["until"]):
+            yield number
+
+
+class More(Plugin):
+    """Let streams count one further, and none too far."""
+
+    def intercept(self, request: Any, call_next: Any) -> Any:
+        if request.value["until"] > 10:
+            raise Refuse("Too far.")
+        return call_next(request.replace({"until": request.value["until"] + 1}))
 
 
 class Adder(Plugin):

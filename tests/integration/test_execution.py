@@ -412,3 +412,11 @@ def test_tenancy_and_storage_take_the_hosts_tenant(acme: Tenant) -> None:
     assert TenantStorage("acme").get("x") == TenantStorage(acme).get("x") == 1
     with tenancy.visit(row) as entered:
         assert (tenancy.current(), entered.schema) == (acme, "acme")
+
+
+def test_interceptors_of_streams_wrap_their_opening(publish: Publish) -> None:
+    raised = InterceptorSpec(registration="more", scope="stream")
+    publish(use("counted"), use("more"), interceptors=(raised,))
+    assert list(execution.stream("counted", {"until": 2})) == [0, 1, 2]
+    with pytest.raises(Refuse):
+        list(execution.stream("counted", {"until": 100}))

@@ -86,10 +86,14 @@ class Tasks(Plugin):
 
     @job("million")
     def million(self, data: Any, context: Context) -> float:
-        begun = time.perf_counter()
-        for done in range(1, 1_000_001):
-            context.progress(done, 1_000_000)
-        return time.perf_counter() - begun
+        """Report a million times; return how many times as long that took as as many simple calls."""
+        times = []
+        for report in (divmod, context.progress):
+            begun = time.perf_counter()
+            for done in range(1, 1_000_001):
+                report(done, 1_000_000)
+            times.append(time.perf_counter() - begun)
+        return times[1] / times[0]
 
     @job("stubborn")
     def stubborn(self, data: Any, context: Context) -> str:

