@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+import django
 
 __all__ = ["Figure"]
 
@@ -40,6 +43,8 @@ def main() -> None:
     parser.add_argument("families", nargs="*", choices=[[], *FAMILIES], help="which to run; all when absent")
     parser.add_argument("--write", action="store_true", help="write docs/figures.md")
     options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    django.setup()
     sections = {family: list(_run(family)) for family in options.families or FAMILIES}
     if options.write:
         PAGE.write_text(_page(sections), encoding="utf-8")

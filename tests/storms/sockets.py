@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 SOCKETS = 3
 STREAMS = ("synchronous", "asking")
-ITEMS = 100_000
+ITEMS = 20_000
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ Work = Callable[[], None]
 
 WORKERS = 24
 SHARED_THREADS = 4
-OPERATIONS = 100_000
+OPERATIONS = 10_000
 COLOURS: tuple[Colour, ...] = ("sync", "async")
 
 
