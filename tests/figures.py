@@ -22,6 +22,8 @@ __all__ = ["Figure"]
 PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 FAMILIES = {"benchmarks": "Benchmarks", "storms": "Storms"}
 PACKAGES = ("Django", "django-tenants", "django-rq", "rq", "channels", "psycopg", "redis", "pydantic", "pluggy")
+BY_HAND = "## Seen by running the command"
+"""What follows this heading is kept: whole commands, which no module measures."""
 HEAD = """# Figures
 
 What was seen, and the command that shows it again. Times are of one run on a shared machine: read the ratios.
@@ -47,7 +49,8 @@ def main() -> None:
     django.setup()
     sections = {family: list(_run(family)) for family in options.families or FAMILIES}
     if options.write:
-        PAGE.write_text(_page(sections), encoding="utf-8")
+        _, mark, by_hand = PAGE.read_text(encoding="utf-8").partition(BY_HAND) if PAGE.exists() else ("", "", "")
+        PAGE.write_text(_page(sections) + (f"\n{mark}{by_hand}" if mark else ""), encoding="utf-8")
 
 
 def _run(family: str) -> Iterator[Figure]:
