@@ -96,7 +96,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
 
 X_FRAME_OPTIONS = "DENY"
 # A cookie for localhost would else be shared by all ports of the machine, but never by two tenants.
