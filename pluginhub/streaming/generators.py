@@ -137,7 +137,7 @@ class Threaded:
             hop.result()
 
     def _in_thread(self, f: Callable[..., None], *args: Any) -> asyncio.Task[None]:
-        hop = crossing.in_thread(self._context.run, f, *args)
+        hop = crossing.in_stream_thread(self._context.run, f, *args)
         # A copy: what surrounds work in a pool thread looks at its context, while the generator is inside its own.
         return asyncio.get_running_loop().create_task(hop, context=self._context.copy())
 

@@ -165,7 +165,7 @@ async def test_a_synchronous_generator_crosses_to_a_thread_once_a_page(
 ) -> None:
     source = await streaming.open("synchronous", {"count": 1000}, caller=HOST)
     hops = 0
-    in_thread = crossing.in_thread
+    in_thread = crossing.in_stream_thread
 
     def counted(*args: Any) -> Any:
         nonlocal hops
@@ -173,7 +173,7 @@ async def test_a_synchronous_generator_crosses_to_a_thread_once_a_page(
         return in_thread(*args)
 
     monkeypatch.setattr(generators, "PAGE_SECONDS", 60.0)
-    monkeypatch.setattr(crossing, "in_thread", counted)
+    monkeypatch.setattr(crossing, "in_stream_thread", counted)
     await source.pull(generators.PAGE_ITEMS)
     assert hops == 1
     await source.close()
