@@ -29,7 +29,9 @@ def installation() -> Iterator[dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="pluginhub-demo-"))
     folder.chmod(0o755)
     ours = {services.RUN, "DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE"}
-    yield {**{key: value for key, value in os.environ.items() if key not in ours}, "EMBEDDED_DIR": str(folder)}
+    environment = {**{key: value for key, value in os.environ.items() if key not in ours}, "EMBEDDED_DIR": str(folder)}
+    yield environment
+    assert nothing_runs(environment, 30), left_running(environment)  # servers outlive their last user by a second
     shutil.rmtree(folder)
 
 
