@@ -12,6 +12,6 @@ class PluginHubConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pluginhub import checks, instances, jobs  # noqa: F401 - importing the checks registers them
+        from pluginhub import building, checks, jobs  # noqa: F401 - importing the checks registers them
 
-        instances.make_jobs = jobs.TenantJobs
+        building.make_jobs = jobs.TenantJobs

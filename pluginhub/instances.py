@@ -9,19 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from pluginhub import compositions, context, crossing, drivers, injection, loading, providers, tenancy
-from pluginhub.caching import TenantCache
+from pluginhub import building, compositions, crossing, drivers, loading, tenancy
 from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
-from pluginhub.encryption import unseal_config
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
-from pluginhub.metrics import Metrics
-from pluginhub.pipelines import errors_of
 from pluginhub.plugins import CompositePlugin, Plugin
-from pluginhub.storage import TenantStorage
 from pluginhub.types import Tenant
 
 __all__ = ["Active", "Instances", "handlers_of"]
@@ -30,9 +23,6 @@ log = logging.getLogger("pluginhub.instances")
 
 RETRY_SECONDS = 1.0
 """How long a registration that could not be activated is left alone."""
-
-make_jobs: Callable[[Tenant, str], context.Jobs] | None = None
-"""What makes a registration's `context.jobs`: set when the app is ready, since jobs run plugins and so stand above."""
 
 
 @dataclass(slots=True)
@@ -115,10 +105,9 @@ class Instances:
         if not isinstance(spec, RegistrationSpec | CompositionSpec) or not spec.plugin:
             raise UnknownTarget(name, self.configuration.registrations, kind="registration")
         cls = loading.load(spec.plugin)
-        services = self._services(spec)
+        services = building.services_of(spec, self.tenant)
         try:
-            config = _configured(cls, spec, self.tenant)
-            plugin = injection.build(cls, config=config, services=_known(services), provide=providers.provide)
+            plugin = building.build(cls, spec, services)
             self._give_members(plugin, spec)
             compositions.activate(plugin, services)
         except PluginHubError:
@@ -136,19 +125,6 @@ class Instances:
             for member in spec.members:
                 child = _Member(self._member(member.target))
                 plugin.add_plugin(child, key=member.key or member.target, required=member.required)
-
-    def _services(self, spec: RegistrationSpec | CompositionSpec) -> Services:
-        schema = self.tenant.schema
-        return Services(
-            name=spec.name,
-            plugin=spec.plugin,
-            tenant=self.tenant,
-            storage=TenantStorage(self.tenant, spec.name),
-            cache=TenantCache(self.tenant, spec.name),
-            jobs=make_jobs(self.tenant, spec.name) if make_jobs else None,
-            metrics=Metrics(spec.plugin, schema),
-            log=logging.getLogger(f"pluginhub.plugins.{spec.plugin}"),
-        )
 
     def _key(self, name: str) -> tuple[Any, ...] | None:
         """What an instance is made of: it serves on as long as this stays the same."""
@@ -179,32 +155,3 @@ def handlers_of(active: Active) -> Mapping[str, Callable[..., Any]]:
     """Return what a plugin passed to `context.jobs.process`, by name."""
     handlers: Mapping[str, Callable[..., Any]] = getattr(active.services.jobs, "handlers", {})
     return handlers
-
-
-def _known(services: Services) -> dict[Any, Any]:
-    return {
-        TenantStorage: services.storage,
-        context.Storage: services.storage,
-        TenantCache: services.cache,
-        context.Cache: services.cache,
-        context.Jobs: services.jobs,
-        Metrics: services.metrics,
-        Tenant: services.tenant,
-        logging.Logger: services.log,
-    }
-
-
-def _configured(cls: type[Plugin], spec: RegistrationSpec | CompositionSpec, tenant: Tenant) -> BaseModel | None:
-    if cls.Config is None:
-        return None
-    data = unseal_config(spec.config, tenant=tenant, registration=spec.name)
-    if spec.config_version != cls.config_version:
-        data = cls.migrate_config(data, spec.config_version)
-    try:
-        return cls.Config.model_validate(data)
-    except ValidationError as error:
-        raise NotReady(
-            f"The configuration of {spec.name!r} does not fit its plugin {spec.plugin!r}.",
-            hint="Open the registration, correct the fields named, and publish.",
-            errors=errors_of(error),
-        ) from error
