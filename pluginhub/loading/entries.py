@@ -51,6 +51,11 @@ class Entry:
         return self.dotted.partition(":")[0]
 
     @property
+    def top(self) -> str:
+        """The top-level package that its module is in."""
+        return self.dotted.partition(":")[0].partition(".")[0]
+
+    @property
     def qualname(self) -> str:
         return self.dotted.partition(":")[2]
 

@@ -1,28 +1,30 @@
-"""From a catalog name to a class: imported at first use, once, whoever asks."""
+"""From a catalog entry to a class: imported at first use, once, whoever asks."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import os
-import sys
+import re
 import threading
 import traceback
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from time import monotonic
 from types import ModuleType
 
 from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
-from pluginhub.loading.discovery import FILES, entry, rediscover
-from pluginhub.loading.entries import Entry, UnknownPlugin
+from pluginhub.loading.entries import Entry
+from pluginhub.loading.packages import SEPARATOR, Package, adopt_loggers
 from pluginhub.plugins import Plugin
 
-__all__ = ["forget", "load"]
+__all__ = ["Importer"]
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
+
+_ORDINAL = re.compile(rf"(?<=\w){SEPARATOR}\d+\b")
+"""What a generation adds to the names of its modules."""
 
 log = logging.getLogger("pluginhub.loading")
 
@@ -47,82 +49,70 @@ class _Slot:
         self.failure: _Failure | None = None
 
 
-_SLOTS: dict[tuple[str, str], _Slot] = {}
+class Importer:
+    """Imports the plugins of one package, each once, and remembers those that failed. Lives as long as the package.
 
-
-def load(name: str) -> type[Plugin]:
-    """Return a plugin's class, importing its module at the first use. Threads that ask together import once.
-
-    Raises NotReady, naming plugin, reason and way out. A failed import is not tried again before its delay has
-    passed, 1 s at first and doubling to 60 s, unless the file changes.
+    Without a package it imports whatever Python finds.
     """
-    try:
-        found = entry(name)
-    except UnknownPlugin as error:
-        raise NotReady(error.detail, hint=error.hint, plugin=name, near_misses=error.extra["near_misses"]) from None
-    if found.problem:
-        raise NotReady(f"Plugin {name!r} cannot be loaded: {found.problem}", plugin=name)
-    slot = _SLOTS.setdefault((found.dotted, found.path), _Slot())
-    plugin = slot.plugin
-    if plugin is None:
-        with slot.lock:
-            plugin = slot.plugin or _fill(slot, found)
-    return plugin
 
+    def __init__(self, package: Package | None) -> None:
+        self.package = package
+        self._slots: dict[str, _Slot] = {}
 
-def forget(name: str | None = None) -> None:
-    """Forget remembered failures and loaded classes: of one plugin, or of all, and then look at the catalog anew.
+    def load(self, found: Entry) -> type[Plugin]:
+        """Return a plugin's class. Raises `NotReady`."""
+        slot = self._slots.get(found.dotted)
+        plugin = slot.plugin if slot is not None else None
+        if plugin is None:
+            slot = self._slots.setdefault(found.dotted, _Slot())
+            with slot.lock:
+                plugin = slot.plugin or self._fill(slot, found)
+        return plugin
 
-    Modules stay imported, so a class that did load is the same when it is asked for again.
-    """
-    if name is None:
-        rediscover()
-        _SLOTS.clear()
-    else:
-        found = entry(name)
-        _SLOTS.pop((found.dotted, found.path), None)
+    def has_failed(self, found: Entry) -> bool:
+        slot = self._slots.get(found.dotted)
+        return bool(found.problem) or (slot is not None and slot.failure is not None)
 
+    def retry(self) -> None:
+        """Let failed imports be tried again at once."""
+        for slot in list(self._slots.values()):
+            slot.failure = None
 
-def _fill(slot: _Slot, found: Entry) -> type[Plugin]:
-    if settings.SAFE_MODE:
-        raise NotReady(
-            f"Plugin {found.name!r} is not imported: PluginHub runs in safe mode.",
-            hint="Unset PLUGINHUB_SAFE_MODE.",
-            plugin=found.name,
-        )
-    now, failure = monotonic(), slot.failure
-    if failure is not None and failure.digest == found.digest and now < failure.until:
-        raise _not_ready(found, failure, now)
-    if failure is not None:
-        importlib.invalidate_caches()  # what was missing may have been installed since
-    try:
-        plugin = _class_in(_module(found), found)
-    except (Exception, SystemExit) as error:  # a module that calls sys.exit() must not end the process
-        slot.failure = _remember(error, found, failure)
-        log.warning("Plugin %r cannot be loaded.", found.name, exc_info=error)
-        raise _not_ready(found, slot.failure, now) from error
-    slot.plugin, slot.failure = plugin, None
-    return plugin
+    def forget(self, found: Entry) -> None:
+        self._slots.pop(found.dotted, None)
 
+    def _fill(self, slot: _Slot, found: Entry) -> type[Plugin]:
+        if found.problem:
+            raise NotReady(f"Plugin {found.name!r} cannot be loaded: {found.problem}", plugin=found.name)
+        if settings.SAFE_MODE:
+            raise NotReady(
+                f"Plugin {found.name!r} is not imported: PluginHub runs in safe mode.",
+                hint="Unset PLUGINHUB_SAFE_MODE.",
+                plugin=found.name,
+            )
+        now, failure = monotonic(), slot.failure
+        if failure is not None and failure.digest == found.digest and now < failure.until:
+            raise _not_ready(found, failure, now)
+        if failure is not None:
+            importlib.invalidate_caches()  # what was missing may have been installed since
+        try:
+            plugin = _class_in(self._module(found), found)
+        except (Exception, SystemExit) as error:  # a module that calls sys.exit() must not end the process
+            slot.failure = _remember(error, found, failure)
+            log.warning("Plugin %r cannot be loaded.", found.name, exc_info=error)
+            raise _not_ready(found, slot.failure, now) from error
+        slot.plugin, slot.failure = plugin, None
+        return plugin
 
-def _module(found: Entry) -> ModuleType:
-    """Import the module of an entry. The one place where plugin code enters the process."""
-    if found.origin == "file":
-        _make_package(os.path.dirname(found.path))
-    return importlib.import_module(found.module)
-
-
-def _make_package(folder: str) -> None:
-    """Give the files of `PLUGINS_DIR` a package to live in, without putting the folder on `sys.path`."""
-    package = sys.modules.get(FILES)
-    if package is not None and list(package.__path__) == [folder]:
-        return
-    for name in [name for name in sys.modules if name.startswith(f"{FILES}.")]:
-        del sys.modules[name]
-    package = ModuleType(FILES, "Files of PLUGINHUB['PLUGINS_DIR'].")
-    package.__spec__ = ModuleSpec(FILES, None, is_package=True)
-    package.__path__ = [folder]
-    sys.modules[FILES] = package
+    def _module(self, found: Entry) -> ModuleType:
+        """Import the module of an entry. The one place where plugin code enters the process."""
+        package = self.package
+        if package is None:
+            return importlib.import_module(found.module)
+        try:
+            return package.import_module(found.module)
+        finally:
+            adopt_loggers(package)
 
 
 def _class_in(module: ModuleType, found: Entry) -> type[Plugin]:
@@ -147,7 +137,7 @@ def _remember(error: BaseException, found: Entry, before: _Failure | None) -> _F
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300].rstrip(".")
+    text = _ORDINAL.sub("", " ".join(str(error).split())[:300].rstrip("."))
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):  # says itself where
         return reason

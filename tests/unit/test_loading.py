@@ -638,7 +638,8 @@ class TestLoading:
             clock += 60.01
             attempts()
         assert attempts() == 13
-        assert importing._SLOTS.popitem()[1].failure.delay == 60.0  # type: ignore[union-attr]
+        importer = loading.current()._importers[discovery.FILES]
+        assert importer._slots.popitem()[1].failure.delay == 60.0  # type: ignore[union-attr]
 
     def test_a_changed_file_is_tried_at_once(self, write: Write) -> None:
         write("redact.py", "1 / 0\n" + PLAIN)
