@@ -1,26 +1,21 @@
-"""Parents with sub-plugins: how they run, and how a tree of them comes up and goes down."""
+"""Parents with sub-plugins, and how these run. How a tree of them comes up and goes down: see `lifecycles`."""
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub.context import Context, Run, Services
-from pluginhub.drivers import SYNC as SYNC_DRIVER
-from pluginhub.drivers import Colour, Driver, Node, colour_of, drive
-from pluginhub.exceptions import HookError, Stop, mark, survivable
-from pluginhub.pipelines import Call, leaf, series
+from pluginhub.context import Run, Services
+from pluginhub.drivers import Colour, Driver, Node
+from pluginhub.exceptions import HookError, NotReady, Stop, mark
+from pluginhub.lifecycles import absence
+from pluginhub.pipelines import leaf, series
 from pluginhub.plugins import CompositePlugin, Plugin, Strategy, hook_of
 from pluginhub.policies import Policy, guard
 
-__all__ = ["Branch", "activate", "compose_members", "deactivate", "link"]
-
-
-HOOK_SECONDS = 30.0
-"""How long an asynchronous `activate` or `deactivate` may take."""
+__all__ = ["Branch", "compose_members", "link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +28,23 @@ class Branch:
 
 
 def link(plugin: Plugin, services: Services | None = None) -> Node:
-    """Link a plugin object: a composite by its strategy or its own `process`, any other by its `process`."""
+    """Link a plugin object: a composite by its strategy or its own `process`, any other by its `process`.
+
+    One that was left out when its tree came up raises `NotReady` when it is run.
+    """
+    node = _link(plugin, services)
+    return _Optional(node, plugin) if absence(plugin) else node
+
+
+def _link(plugin: Plugin, services: Services | None) -> Node:
     if not isinstance(plugin, CompositePlugin) or hook_of(plugin, "process") is not None:
         return leaf(plugin, services)
-    members = [Branch(key, link(child), required) for key, child, required in plugin.members]
-    return compose_members(type(plugin).__name__, plugin.strategy, members)
+    return compose_members(type(plugin).__name__, plugin.strategy, [_branch(*member) for member in plugin.members])
+
+
+def _branch(key: str, child: Plugin, required: bool) -> Branch:
+    node = _link(child, None)
+    return Branch(key, node if required else _Optional(node, child), required)
 
 
 def compose_members(name: str, strategy: Strategy, members: Sequence[Branch]) -> Node:
@@ -50,6 +57,26 @@ def compose_members(name: str, strategy: Strategy, members: Sequence[Branch]) ->
     if strategy in ("parallel", "merge"):
         return _Parallel(name, members, by_key=strategy == "merge")
     raise HookError(f"There is no strategy {strategy!r}.", hint="Use sequence, parallel, first or merge.")
+
+
+class _Optional(Node):
+    """A sub-plugin that may have been left out when its tree came up."""
+
+    __slots__ = ("_inner", "_plugin")
+
+    def __init__(self, inner: Node, plugin: Plugin) -> None:
+        super().__init__(inner.colour)
+        self._inner = inner
+        self._plugin = plugin
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        why = absence(self._plugin)
+        if why:
+            raise NotReady(
+                f"{type(self._plugin).__name__} was left out when its parent came up: {why}",
+                hint="The process's log has the traceback. It is tried again when the parent next comes up.",
+            )
+        return await driver.run(self._inner, value, run)
 
 
 class _First(Node):
@@ -97,74 +124,6 @@ class _Parallel(Node):
                 mark(error, chain=self._name, step=member.key, run=run.id)
                 raise error
         return results if self._by_key else list(results.values())
-
-
-def activate(plugin: Plugin, services: Services | None = None) -> None:
-    """Activate a plugin and, if it is a composite, its children in order; on failure undo what was done, in reverse.
-
-    All errors are reported together: the first as itself, those of the way back as its notes.
-    """
-    services = services or Services(name=type(plugin).__name__, plugin=type(plugin).__name__)
-    done: list[Plugin] = []
-    try:
-        for each in _tree(plugin):
-            _hook(each, "activate", services)
-            done.append(each)
-    except BaseException as error:
-        mark(error, registration=services.name, plugin=services.plugin)
-        for note in _take_down(done, services):
-            error.add_note(f"While rolling back: {note!r}")
-        raise
-
-
-def deactivate(plugin: Plugin, services: Services | None = None) -> None:
-    """Deactivate a plugin's tree in reverse order, all of it; then raise what failed, together."""
-    services = services or Services(name=type(plugin).__name__, plugin=type(plugin).__name__)
-    failed = _take_down(list(_tree(plugin)), services)
-    if failed:
-        raise ExceptionGroup(f"{services.name} did not go down cleanly", failed)
-
-
-def _take_down(plugins: Sequence[Plugin], services: Services) -> list[Exception]:
-    failed = []
-    for plugin in reversed(plugins):
-        try:
-            _hook(plugin, "deactivate", services)
-        except Exception as error:
-            failed.append(error)
-    return failed
-
-
-def _hook(plugin: Plugin, name: str, services: Services) -> None:
-    hook = hook_of(plugin, name)
-    if hook is None:
-        return
-    _open(services, name == "activate")
-    try:
-        run = Run(tenant=services.tenant, deadline=time.monotonic() + HOOK_SECONDS)
-        if colour_of(hook) is Colour.ASYNC:
-
-            async def ahook(_: Any, run: Run) -> Any:
-                return await hook(Context(run, services))
-
-            drive(SYNC_DRIVER.run(Call(ahook), None, run))
-        else:
-            hook(Context(run, services))
-    except SystemExit as error:
-        raise survivable(error)  # noqa: B904 - it has the error as its cause
-    finally:
-        _open(services, False)
-
-
-def _open(services: Services, is_open: bool) -> None:
-    """Let plugins add interceptors and handlers, or no longer."""
-    services.middleware.open = is_open
-    if services.jobs is not None:
-        services.jobs.open = is_open
-
-
-def _tree(plugin: Plugin) -> Sequence[Plugin]:
-    return list(plugin.walk()) if isinstance(plugin, CompositePlugin) else [plugin]
 
 
 def _common_colour(members: Sequence[Branch]) -> Colour:

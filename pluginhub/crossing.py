@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -22,11 +21,13 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from pluginhub import forks
 from pluginhub.exceptions import HookError
 
 __all__ = [
     "Home",
     "adopt",
+    "alone",
     "apart",
     "holding",
     "home",
@@ -36,6 +37,7 @@ __all__ = [
     "leave_home",
     "on_loop",
     "process_loop",
+    "refuse_on_loop",
     "submit",
     "submit_coroutine",
     "using_loop",
@@ -52,6 +54,9 @@ around_thread: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 in_transaction: Callable[[], bool] = bool
 """Whether this thread's connection has a transaction open. The tenancy sets it."""
+
+leave_thread: Callable[[], Any] = bool
+"""Called at the end of a thread that did one piece of work. The tenancy sets it: what the thread opened is closed."""
 
 
 async def in_thread(f: Callable[..., T], *args: Any) -> T:
@@ -115,10 +120,23 @@ def apart(f: Callable[..., T], *args: Any) -> T:
     """Run `f` in the pool and wait: outside the caller's connection and transaction. A pool thread does it itself."""
     if in_pool_thread():
         return _in_fresh_thread(f, *args) if in_transaction() else f(*args)
-    _refuse_on_loop()
+    refuse_on_loop()
     future = _process.pool().submit(copy_context().run, _capture, _around, f, *args)
     outcome: tuple[T | None, BaseException | None] = future.result()
     return _release(outcome)
+
+
+def alone(f: Callable[..., T], *args: Any) -> tuple[T | None, BaseException | None]:
+    """Do all that a thread of our own was made for; return its result or its error.
+
+    It may do what pool threads do, so that nothing in it waits for a place among them.
+    """
+    _enter_pool()
+    outcome = _capture(_around, f, *args)
+    _, problem = _capture(leave_thread)
+    if problem is not None:
+        log.warning("A thread could not close what it had opened", exc_info=problem)
+    return outcome
 
 
 def submit(f: Callable[..., T], *args: Any) -> Future[T]:
@@ -128,7 +146,7 @@ def submit(f: Callable[..., T], *args: Any) -> Future[T]:
 
 def submit_coroutine(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Start a coroutine on the loop of this run, from a thread."""
-    _refuse_on_loop()
+    refuse_on_loop()
     return asyncio.run_coroutine_threadsafe(work, _loop.get() or process_loop())
 
 
@@ -149,7 +167,7 @@ def using_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the process's loop from a thread, which does its synchronous work while it waits."""
-    _refuse_on_loop()
+    refuse_on_loop()
     loop = _loop.get() or process_loop()
     home = Home()
     future = asyncio.run_coroutine_threadsafe(_captured(home, make(home)), loop)
@@ -160,6 +178,16 @@ def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
         future.cancel()
         raise
     return _release(future.result())
+
+
+def refuse_on_loop() -> None:
+    """Refuse to make an event loop's thread wait for that loop."""
+    here = _running()
+    if here is not None and here is (_loop.get() or _process.known_loop()):
+        raise HookError(
+            "Synchronous code on the event loop's thread called asynchronous plugin code.",
+            hint="Use the asynchronous twin there: arun, aexecute, acall.",
+        )
 
 
 class Home:
@@ -248,13 +276,25 @@ class _Process:
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_process.reset)
 
 _loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("pluginhub_loop", default=None)
 _home: ContextVar[Home | None] = ContextVar("pluginhub_home", default=None)
 _helper: ContextVar[Home | None] = ContextVar("pluginhub_helper", default=None)
 _hops: ContextVar[list[Future[Any]] | None] = ContextVar("pluginhub_hops", default=None)
 _place = threading.local()
+
+
+def _anew() -> None:
+    """Let a forked child have a loop and pools of its own; whoever forked waits for nobody and is in no pool there."""
+    global _place
+    forks.keep(_process.__dict__.copy())  # a loop that is collected unregisters what the parent's selector watches
+    _process.reset()
+    _place = threading.local()
+    for variable in (_loop, _home, _helper, _hops):
+        variable.set(None)
+
+
+forks.in_child(_anew, "the event loop with its thread, and the pools of threads")
 
 
 def _enter_pool() -> None:
@@ -280,20 +320,10 @@ def _in_fresh_thread(f: Callable[..., T], *args: Any) -> T:
     """Run `f` outside this pool thread's transaction, and without another place in the pool."""
     outcome: list[tuple[T | None, BaseException | None]] = []
     context = copy_context()
-    thread = threading.Thread(target=lambda: outcome.append(context.run(_capture, _around, f, *args)))
+    thread = threading.Thread(target=lambda: outcome.append(context.run(alone, f, *args)))
     thread.start()
     thread.join()
     return _release(outcome[0])
-
-
-def _refuse_on_loop() -> None:
-    """Refuse to make an event loop's thread wait for that loop."""
-    here = _running()
-    if here is not None and here is (_loop.get() or _process.known_loop()):
-        raise HookError(
-            "Synchronous code on the event loop's thread called asynchronous plugin code.",
-            hint="Use the asynchronous twin there: arun, aexecute, acall.",
-        )
 
 
 def _running() -> asyncio.AbstractEventLoop | None:

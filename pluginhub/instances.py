@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import building, compositions, crossing, drivers, loading, tenancy
+from pluginhub import building, crossing, drivers, lifecycles, loading, tenancy
 from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
@@ -37,7 +37,7 @@ class Active:
 
     def deactivate(self) -> None:
         try:
-            compositions.deactivate(self.plugin, self.services)
+            lifecycles.deactivate(self.plugin, self.services)
         except BaseException:
             log.exception("%s of tenant %s did not go down cleanly", self.services.name, self.services.tenant)
 
@@ -109,7 +109,7 @@ class Instances:
         try:
             plugin = building.build(cls, spec, services)
             self._give_members(plugin, spec)
-            compositions.activate(plugin, services)
+            lifecycles.activate(plugin, services)
         except PluginHubError:
             raise
         except Exception as error:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pluginhub import compositions, injection
+from pluginhub import injection, lifecycles
 from pluginhub.chains import _ainvoke, _invoke
 from pluginhub.context import Cache, Context, Jobs, Pairs, Run, Services, Storage
 from pluginhub.exceptions import HookError
@@ -179,8 +179,8 @@ def build(cls: type[P], config: Mapping[str, Any] | None = None, *, provide: Map
 def active(plugin: P, within: Context | None = None) -> Iterator[P]:
     """Activate a plugin (and its children) for the block, and deactivate it after."""
     services = (within or context())._services
-    compositions.activate(plugin, services)
+    lifecycles.activate(plugin, services, lifecycles.UNLIMITED)
     try:
         yield plugin
     finally:
-        compositions.deactivate(plugin, services)
+        lifecycles.deactivate(plugin, services, lifecycles.UNLIMITED)

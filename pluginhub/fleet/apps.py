@@ -13,8 +13,11 @@ class FleetConfig(AppConfig):
 
     def ready(self) -> None:
         """Fence every connection of this process, and put tenancy around the engine's pool threads."""
+        from django.db import connections
+
         from pluginhub import crossing, tenancy
 
         tenancy.install()
         crossing.around_thread = tenancy.around_thread
         crossing.in_transaction = tenancy.in_transaction
+        crossing.leave_thread = connections.close_all

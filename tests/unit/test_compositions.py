@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pluginhub import CompositePlugin, Context, Plugin, chains
-from pluginhub.compositions import activate, deactivate
+from pluginhub.lifecycles import activate, deactivate
 from pluginhub.exceptions import DeadlineExceeded, HookError, place_of
 from tests.unit.engine import Execute, in_both_colours
 
