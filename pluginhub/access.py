@@ -25,7 +25,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
-from pluginhub import crossing, payloads, tenancy, valkey
+from pluginhub import crossing, forks, payloads, tenancy, valkey
 from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.models import AccessToken
@@ -56,6 +56,9 @@ class _Memory:
     """What was looked up a moment ago, the newest `REMEMBERED` of it. Lives as long as the process."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._answers: OrderedDict[tuple[str, ...], tuple[float, Any]] = OrderedDict()
 
@@ -77,6 +80,8 @@ class _Memory:
 
 _tokens = _Memory()
 _permissions = _Memory()
+forks.in_child(_tokens.reset, "remembered access tokens")
+forks.in_child(_permissions.reset, "remembered permissions")
 
 
 def forget() -> None:

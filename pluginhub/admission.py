@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from pluginhub import crossing, registry, tenancy, valkey
+from pluginhub import crossing, forks, registry, tenancy, valkey
 from pluginhub.exceptions import HookError, NotReady, RateLimited, UnknownTarget
 from pluginhub.execution import RUN
 from pluginhub.types import ANONYMOUS, Caller, Tenant
@@ -83,6 +83,9 @@ class _Counts:
     """Counts of this process, for while Redis is away. Forgets all when they are many: strangers choose the keys."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self.until = 0.0
@@ -96,6 +99,7 @@ class _Counts:
 
 
 _local = _Counts()
+forks.in_child(_local.reset, "counts of anonymous calls")
 
 
 def _count(key: str, seconds: int) -> int:

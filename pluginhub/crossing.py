@@ -287,7 +287,8 @@ _place = threading.local()
 def _anew() -> None:
     """Let a forked child have a loop and pools of its own; whoever forked waits for nobody and is in no pool there."""
     global _place
-    forks.keep(_process.__dict__.copy())  # a loop that is collected unregisters what the parent's selector watches
+    # A loop that is collected unregisters what the parent's selector watches.
+    forks.keep(_process._loop, _process._pools)
     _process.reset()
     _place = threading.local()
     for variable in (_loop, _home, _helper, _hops):

@@ -6,6 +6,7 @@ tenants past the first `TENANT_LABELS` share the label `other`, so that the numb
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
+
+from pluginhub import forks
 
 __all__ = ["BUCKETS", "TENANT_LABELS", "Metrics", "Timings", "register", "timings"]
 
@@ -38,6 +41,10 @@ class Timings:
     def __init__(self, plugin: str, tenant: str) -> None:
         self.plugin = plugin
         self.tenant = tenant
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at zero, whoever counts into it."""
         self._local = threading.local()
         self._threads: list[tuple[threading.Thread, list[float]]] = []
         self._folded = [0.0] * _WIDTH
@@ -157,6 +164,23 @@ def _cumulative(totals: list[float]) -> list[tuple[str, float]]:
         rising += count
         buckets.append((bound, rising))
     return buckets
+
+
+def _anew() -> None:
+    """Begin at zero in a forked child, or the parent's counts would be summed up twice."""
+    global _lock
+    _lock = threading.Lock()
+    for timing in _timings.values():
+        timing.reset()
+    for registry in {REGISTRY, *_registered}:
+        registry._lock = threading.Lock()  # a scrape may have held it; so might any library's, which are theirs
+    for metric in _own.values():
+        metric._lock = threading.Lock()
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # there, values are a process's own already
+            metric.clear()
+
+
+forks.in_child(_anew, "what was counted so far")
 
 
 def _tenant_label(tenant: str) -> str:

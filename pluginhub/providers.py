@@ -14,6 +14,7 @@ from dishka.exceptions import NoFactoryError
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from pluginhub import forks
 from pluginhub.conf import SettingsError, settings
 from pluginhub.injection import Missing
 
@@ -57,6 +58,15 @@ def _provider(given: Any) -> Provider:
     if not isinstance(made, Provider):
         raise SettingsError(f"PLUGINHUB['PROVIDERS'] holds {given!r}, which is no dishka Provider.")
     return made
+
+
+def _anew() -> None:
+    global _lock, _container
+    forks.keep(_container)
+    _lock, _container = threading.Lock(), None
+
+
+forks.in_child(_anew, "the container of the host's services")
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

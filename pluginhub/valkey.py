@@ -7,7 +7,6 @@ as redis-py pleases: a refused one blocks 4.2 s by its retries.
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import django_rq
@@ -16,6 +15,7 @@ from django.core.signals import setting_changed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pluginhub import forks
 from pluginhub.conf import settings
 
 __all__ = ["WAIT_SECONDS", "Unreachable", "client"]
@@ -27,11 +27,11 @@ Unreachable = redis.RedisError
 
 def client() -> redis.Redis:
     """Return this process's client: thread-safe, connected at its first command, new after a fork."""
-    return _client(settings.REDIS_ALIAS, os.getpid())
+    return _client(settings.REDIS_ALIAS)
 
 
 @functools.lru_cache(maxsize=4)
-def _client(alias: str, process: int) -> redis.Redis:
+def _client(alias: str) -> redis.Redis:
     pool = django_rq.get_connection(alias).connection_pool
     options: dict[str, Any] = {
         **pool.connection_kwargs,
@@ -40,6 +40,13 @@ def _client(alias: str, process: int) -> redis.Redis:
         "retry": Retry(NoBackoff(), 1),  # once: the server may have closed an idle connection
     }
     return redis.Redis(connection_pool=redis.ConnectionPool(pool.connection_class, **options))
+
+
+def _anew() -> None:
+    _client.cache_clear()
+
+
+forks.in_child(_anew, "the Redis client and its connections")
 
 
 def _forget(*, setting: str, **_: Any) -> None:

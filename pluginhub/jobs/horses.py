@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from pluginhub import forks
 from pluginhub.jobs.keeping import TimeUp
 
 __all__ = ["HARD_SECONDS", "SOFT_SECONDS", "STOP_SIGNAL", "become", "interrupting", "is_horse", "kill", "stopping"]
@@ -30,11 +31,18 @@ stopping = threading.Event()
 _pid = 0
 
 
+def _anew() -> None:
+    global stopping
+    stopping = threading.Event()
+
+
+forks.in_child(_anew, "word that the worker stops")
+
+
 def become() -> None:
     """Make this process a horse: it may be told to stop, and may be killed."""
     global _pid
     _pid = os.getpid()
-    stopping.clear()
     signal.signal(STOP_SIGNAL, _stop)
 
 

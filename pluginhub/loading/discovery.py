@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
 
+from pluginhub import forks
 from pluginhub.conf import settings
 from pluginhub.loading.entries import Entry, UnknownPlugin
 from pluginhub.loading.reading import describe, plugin_classes
@@ -84,11 +85,15 @@ class _Discovery:
 
 class _State:
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.current = _Discovery()
+        self.unlock()
+
+    def unlock(self) -> None:
+        self.lock = threading.RLock()
 
 
 _STATE = _State()
+forks.in_child(_STATE.unlock, "the lock of the catalog")
 
 
 def _look(before: _Discovery) -> _Discovery:

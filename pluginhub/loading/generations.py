@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
+from pluginhub import forks
 from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.loading import discovery
@@ -86,6 +87,14 @@ class Code:
         package = self._packages.get(self._key(found)) if found else None
         return package.label if package else ""
 
+    def loaded(self) -> list[str]:
+        """Name the plugins whose classes were imported."""
+        names = []
+        for name, found in list(self._entries.items()):
+            if self._importer(found).has_loaded(found):
+                names.append(name)
+        return names
+
     def retry(self) -> None:
         """Try failed imports again at their next use: something that was published may have mended them."""
         for importer in list(self._importers.values()):
@@ -111,6 +120,12 @@ class Code:
     def numbered(self, number: int) -> Code:
         """Return the same code, of another generation of the fleet that changes nothing here."""
         return Code(number, self._packages, self._entries, self._importers)
+
+    def unlock(self) -> None:
+        """Free what is locked by threads that this process does not have."""
+        self._lock = threading.RLock()
+        for importer in self._importers.values():
+            importer.unlock()
 
     def _importer(self, found: Entry) -> Importer:
         key = self._key(found)
@@ -170,6 +185,7 @@ class _Process:
 
 
 _process = _Process()
+forks.in_child(lambda: current().unlock(), "locks of imports")
 
 
 def current() -> Code:

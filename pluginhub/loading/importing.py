@@ -6,12 +6,14 @@ import importlib
 import logging
 import os
 import re
+import sys
 import threading
 import traceback
 from dataclasses import dataclass
 from time import monotonic
 from types import ModuleType
 
+from pluginhub import forks
 from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.loading.entries import Entry
@@ -73,6 +75,10 @@ class Importer:
         slot = self._slots.get(found.dotted)
         return bool(found.problem) or (slot is not None and slot.failure is not None)
 
+    def has_loaded(self, found: Entry) -> bool:
+        slot = self._slots.get(found.dotted)
+        return slot is not None and slot.plugin is not None
+
     def retry(self) -> None:
         """Let failed imports be tried again at once."""
         for slot in list(self._slots.values()):
@@ -80,6 +86,11 @@ class Importer:
 
     def forget(self, found: Entry) -> None:
         self._slots.pop(found.dotted, None)
+
+    def unlock(self) -> None:
+        """Free what is locked by threads that this process does not have."""
+        for slot in self._slots.values():
+            slot.lock = threading.RLock()
 
     def _fill(self, slot: _Slot, found: Entry) -> type[Plugin]:
         if found.problem:
@@ -113,6 +124,20 @@ class Importer:
             return package.import_module(found.module)
         finally:
             adopt_loggers(package)
+
+
+def _forget_half_imports() -> None:
+    """Import in a forked child anew what other threads of its parent were importing: nobody would ever finish it."""
+    locks = importlib._bootstrap._module_locks  # type: ignore[attr-defined]
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if lock is not None and lock.owner not in (None, threading.get_ident()):
+            del locks[name]
+            if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+                del sys.modules[name]
+
+
+forks.in_child(_forget_half_imports, "imports that were under way")
 
 
 def _class_in(module: ModuleType, found: Entry) -> type[Plugin]:

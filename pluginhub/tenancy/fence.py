@@ -18,6 +18,7 @@ from django.db.backends.signals import connection_created
 
 from pluginhub.conf import settings
 from pluginhub.exceptions import TenantMismatch
+from pluginhub.tenancy.connections import remember
 from pluginhub.tenancy.current import current_or_none
 
 __all__ = ["TenantCrossing", "fenced", "install"]
@@ -65,6 +66,7 @@ def _put_on(connection: BaseDatabaseWrapper) -> None:
     # Reconnecting sends the signal again for the same object.
     if hasattr(connection, "search_path_set_schemas") and _fence not in connection.execute_wrappers:
         connection.execute_wrappers.append(_fence)
+        remember(connection)
 
 
 def _fence(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

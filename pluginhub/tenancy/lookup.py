@@ -12,6 +12,7 @@ from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 from django_tenants.utils import get_public_schema_name, get_tenant_domain_model, get_tenant_model, remove_www
 
+from pluginhub import forks
 from pluginhub.exceptions import NoTenant
 from pluginhub.tenancy.current import value_of
 from pluginhub.tenancy.gates import gate
@@ -30,6 +31,9 @@ class _Memory(Generic[T]):
     def __init__(self, *, seconds: float, size: int) -> None:
         self._seconds = seconds
         self._size = size
+        self.reset()
+
+    def reset(self) -> None:
         self._lock = threading.Lock()
         self._answers: OrderedDict[str, tuple[float, T]] = OrderedDict()
 
@@ -52,6 +56,8 @@ class _Memory(Generic[T]):
 
 _by_schema: _Memory[Tenant] = _Memory(seconds=10.0, size=10_000)
 _by_host: _Memory[Tenant | None] = _Memory(seconds=5.0, size=10_000)
+forks.in_child(_by_schema.reset, "remembered tenants")
+forks.in_child(_by_host.reset, "remembered host names")
 
 
 def forget() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from pluginhub import forks
 from pluginhub.contrib.embedded.places import EmbeddedError, Places, places, refuse_foreign
 
 __all__ = ["leave", "urls"]
@@ -101,4 +102,4 @@ def _forget() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+forks.in_child(_forget, "the connection that keeps the embedded servers up")
