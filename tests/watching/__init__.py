@@ -15,5 +15,6 @@ HUB: dict[str, Any] = {
         "late-number": "tests.watching.plugins:LateNumber",
         "row-numbers": "tests.watching.plugins:RowNumbers",
     },
+    "HOOK_SECONDS": 1.0,
 }
 """`settings.PLUGINHUB` of every process of a storm, also of the one that publishes: else the product's defaults."""

@@ -8,20 +8,20 @@ import os
 import psutil
 from django.http import HttpRequest, JsonResponse
 
+from pluginhub import loading
 from pluginhub.plugins import Plugin
-from pluginhub.registry import registry
 
 __all__ = ["watch"]
 
 
 def watch(request: HttpRequest) -> JsonResponse:
-    """Tell pid, state, memory in bytes, and the versions of the plugin classes that are alive after a collection."""
+    """Tell pid, generation, memory in bytes, and which versions of plugin classes live after a collection."""
     gc.collect()
     alive = [getattr(kind, "VERSION", 0) for kind in Plugin.__subclasses__()]  # it keeps weak references only
     return JsonResponse(
         {
             "pid": os.getpid(),
-            "state": registry.state(),
+            "generation": loading.current().number,
             "resident": psutil.Process().memory_info().rss,
             "alive": sorted(version for version in alive if version),
         }
