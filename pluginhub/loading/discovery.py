@@ -39,15 +39,17 @@ def catalog() -> Mapping[str, Entry]:
     """Return every plugin this installation can load, by name, in order of names. Imports none of them.
 
     Looks at the disk at most once in `CHECK_SECONDS`, and reads only what changed. While nothing changes it is the
-    same object.
+    same object. While one thread looks, the others go by what is known.
     """
-    now = _STATE.current
-    if now.is_fresh():
+    now, lock = _STATE.current, _STATE.lock
+    if now.is_fresh() or not lock.acquire(blocking=not now.fits()):
         return now.entries
-    with _STATE.lock:
+    try:
         if not _STATE.current.is_fresh():
             _STATE.current = _look(_STATE.current)
         return _STATE.current.entries
+    finally:
+        lock.release()
 
 
 def entry(name: str) -> Entry:
@@ -78,9 +80,13 @@ class _Discovery:
     folder: str | os.PathLike[str] | None = None
     until: float = 0.0
 
-    def is_fresh(self) -> bool:
+    def fits(self) -> bool:
+        """Say whether this was found by the settings of now."""
         # By identity: a setting that is read anew is a new object.
-        return monotonic() < self.until and settings.PLUGINS is self.plugins and settings.PLUGINS_DIR is self.folder
+        return settings.PLUGINS is self.plugins and settings.PLUGINS_DIR is self.folder
+
+    def is_fresh(self) -> bool:
+        return monotonic() < self.until and self.fits()
 
 
 class _State:
@@ -97,10 +103,12 @@ forks.in_child(_STATE.unlock, "the lock of the catalog")
 
 
 def _look(before: _Discovery) -> _Discovery:
-    plugins, folder = settings.PLUGINS, settings.PLUGINS_DIR
+    plugins, folder, stamp = settings.PLUGINS, settings.PLUGINS_DIR, _path_stamp()
     same_folder = before.plugins is not None and folder == before.folder
+    if same_folder and plugins == before.plugins and stamp == before.path_stamp and before.library.is_unchanged():
+        return replace(before, plugins=plugins, folder=folder, until=monotonic() + CHECK_SECONDS)
     library = before.library if same_folder else Library({} if folder is None else {FILES: [os.fspath(folder)]})
-    stamp = _path_stamp()
+    library.look_again()
     installed = before.installed if stamp == before.path_stamp else tuple(_installed())
     claims = [*installed, *_in_folder(folder, library), *_named(plugins)]
     found = {e.name: e if e.problem else describe(e, library) for e in _settle(claims)}
@@ -127,15 +135,14 @@ def _path_stamp() -> tuple[tuple[str, int], ...]:
 
 
 def _installed() -> Iterator[Entry]:
+    known: dict[int, tuple[str, str]] = {}  # a distribution parses its metadata each time it is asked
     for point in metadata.entry_points(group=GROUP):
-        claim = Entry(
-            name=point.name,
-            dotted=point.value,
-            origin="entry point",
-            distribution=point.dist.name if point.dist else "",
-            version=point.dist.version if point.dist else "",
-        )
-        yield _checked(replace(claim, dotted=point.value.partition("[")[0].replace(" ", "")))
+        dist = point.dist
+        if dist is not None and id(dist) not in known:
+            known[id(dist)] = (dist.name, dist.version)
+        name, version = known[id(dist)] if dist is not None else ("", "")
+        dotted = point.value.partition("[")[0].replace(" ", "")
+        yield _checked(Entry(name=point.name, dotted=dotted, origin="entry point", distribution=name, version=version))
 
 
 def _named(plugins: Mapping[str, str]) -> Iterator[Entry]:

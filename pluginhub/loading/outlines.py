@@ -131,18 +131,20 @@ class _Reader:
     def _method(self, node: _Function) -> Member:
         kind: Literal["def", "async def"] = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
         if node.name in _CONSTRUCTORS:
-            return Member(kind, types=_types(node), calls_super=_calls_super(node))
+            climbs = any(_is_super(call, node.name) for call in _calls(node))
+            return Member(kind, types=_types(node), calls_super=climbs)
         if node.name == "activate":
             return self._activate(kind, node)
         return Member(kind, job=self._job(node))
 
     def _activate(self, kind: Literal["def", "async def"], node: _Function) -> Member:
-        handlers = [self._name(call) for call in _calls(node, "jobs", "process")]
+        calls = _calls(node)
+        handlers = [self._name(call) for call in calls if _is_method(call, "jobs", "process")]
         return Member(
             kind,
             handlers=tuple(filter(None, handlers)),
-            adds_middleware=any(_calls(node, "middleware", "use")),
-            calls_super=_calls_super(node),
+            adds_middleware=any(_is_method(call, "middleware", "use") for call in calls),
+            calls_super=any(_is_super(call, node.name) for call in calls),
         )
 
     def _job(self, node: _Function) -> str:
@@ -211,19 +213,20 @@ def _annotation(node: ast.expr) -> str:
     return str(node.value) if quoted else ast.unparse(node)  # type: ignore[attr-defined]
 
 
-def _calls(node: _Function, owner: str, method: str) -> Iterator[ast.Call]:
-    """Calls written `….<owner>.<method>(…)`, such as `context.jobs.process(…)`."""
-    for call in ast.walk(node):
-        match call:
-            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=first), attr=second)):
-                if (first, second) == (owner, method):
-                    yield call
+def _calls(node: _Function) -> list[ast.Call]:
+    return [each for each in ast.walk(node) if isinstance(each, ast.Call)]
 
 
-def _calls_super(node: _Function) -> bool:
-    for call in ast.walk(node):
-        match call:
-            case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr=attr)):
-                if attr == node.name:
-                    return True
+def _is_method(call: ast.Call, owner: str, method: str) -> bool:
+    """Whether a call is written `….<owner>.<method>(…)`, such as `context.jobs.process(…)`."""
+    match call.func:
+        case ast.Attribute(value=ast.Attribute(attr=first), attr=second):
+            return (first, second) == (owner, method)
+    return False
+
+
+def _is_super(call: ast.Call, method: str) -> bool:
+    match call.func:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr=attr):
+            return attr == method
     return False

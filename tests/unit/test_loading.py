@@ -231,6 +231,61 @@ class TestWhatIsListed:
         assert not any(name.startswith(f"{discovery.FILES}.redact") for name in sys.modules)
 
 
+class TestLookingAgain:
+    """Nothing is read while no file and no folder changed; whatever a plugin's facts came from is watched."""
+
+    @pytest.fixture
+    def redact(self, site: Path) -> Path:
+        """An installed plugin whose base is in another module, looked at already; its package's folder."""
+        module = "from acme_plugins.bases import Masking\n\nclass Redact(Masking): ...\n"
+        files = {"acme_plugins/redact.py": module, "acme_plugins/bases.py": PLAIN.replace("Redact", "Masking")}
+        install(site, files, {"redact": "acme_plugins.redact:Redact", "later": "acme_plugins.inner.later:Redact"})
+        assert loading.entry("redact").hooks == {"process"}
+        assert loading.entry("later").problem
+        return site / "acme_plugins"
+
+    def test_no_file_is_read_and_no_module_looked_for(self, redact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = loading.catalog()
+        monkeypatch.setattr(Library, "read", None)
+        monkeypatch.setattr(Library, "locate", None)
+        assert loading.catalog() is before
+
+    def test_a_changed_base_is_seen(self, redact: Path) -> None:
+        (redact / "bases.py").write_text(PLAIN.replace("Redact", "Masking").replace("process", "health"))
+        assert loading.entry("redact").hooks == {"health"}
+
+    def test_a_package_that_takes_a_modules_name_is_seen(self, redact: Path) -> None:
+        (redact / "bases").mkdir()
+        (redact / "bases" / "__init__.py").write_text(PLAIN.replace("Redact", "Masking").replace("process", "health"))
+        assert loading.entry("redact").hooks == {"health"}
+
+    def test_a_module_that_was_missing_is_seen(self, redact: Path) -> None:
+        (redact / "inner").mkdir()
+        (redact / "inner" / "later.py").write_text(PLAIN)
+        assert loading.entry("later").problem == ""
+
+    def test_a_module_that_goes_is_missed(self, redact: Path) -> None:
+        (redact / "redact.py").unlink()
+        assert "no module" in loading.entry("redact").problem
+
+    def test_others_go_by_what_is_known_while_one_thread_looks(
+        self, redact: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, looking, go_on = loading.catalog(), threading.Event(), threading.Event()
+
+        def look_slowly(library: Library) -> bool:
+            looking.set()
+            return go_on.wait(20) and False
+
+        monkeypatch.setattr(Library, "is_unchanged", look_slowly)
+        thread = threading.Thread(target=loading.catalog)
+        thread.start()
+        assert looking.wait(20)
+        assert loading.catalog() is before
+        go_on.set()
+        thread.join()
+
+
 class TestFiles:
     def test_several_plugins_bear_the_name_of_file_and_class(self, write: Write) -> None:
         write("money.py", PLAIN.replace("Redact", "Money") + PLAIN.replace("Redact", "RoundHTTPSums"))
