@@ -6,7 +6,9 @@ targets are, since others may name them.
 
 from pluginhub.configuration.constraints import Problem
 from pluginhub.configuration.differences import Change, difference
+from pluginhub.configuration.formats import UnreadableFormat, stored, upgraded
 from pluginhub.configuration.reading import read
+from pluginhub.configuration.references import redacted, reference_names, referring
 from pluginhub.configuration.rewriting import rewrite, writable
 from pluginhub.configuration.sealing import seal
 from pluginhub.configuration.validation import validate
@@ -36,10 +38,16 @@ __all__ = [
     "RegistrationSpec",
     "StepSpec",
     "TargetSpec",
+    "UnreadableFormat",
     "difference",
     "read",
+    "redacted",
+    "reference_names",
+    "referring",
     "rewrite",
     "seal",
+    "stored",
+    "upgraded",
     "validate",
     "writable",
 ]

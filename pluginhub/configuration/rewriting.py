@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -11,6 +11,7 @@ from django_tenants.utils import get_tenant_database_alias
 from pluginhub import tenancy
 from pluginhub.configuration.constraints import Problem, unwritable, uses
 from pluginhub.configuration.reading import read
+from pluginhub.configuration.references import place
 from pluginhub.configuration.sealing import seal
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
 from pluginhub.exceptions import PublishRefused
@@ -32,16 +33,17 @@ _MODELS: dict[str, type[Any]] = {"registration": Registration, "chain": Chain, "
 Spec = RegistrationSpec | ChainSpec | CompositionSpec
 
 
-def rewrite(configuration: Configuration) -> None:
+def rewrite(configuration: Configuration, *, secrets: Mapping[str, str] = {}, unset: bool = False) -> None:
     """Make the current tenant's rows say what `configuration` says, in one transaction.
 
     Rows that already do are left alone, and so keep their keys. Disabled interceptors and point bindings stay, unless
-    what they name is gone. Secrets in plain text are sealed first, for which plugins are imported, unless a revision
+    what they name is gone. References to secrets are looked up in `secrets`, then in the rows; with `unset`, those that
+    are nowhere are left out. Secrets in plain text are sealed first, for which plugins are imported, unless a revision
     says the same. Raises `PublishRefused` where the rows could not say it.
     """
     with tenancy.visit(tenancy.current()), transaction.atomic(using=get_tenant_database_alias()):
         now = read()
-        configuration, found = writable(configuration, now)
+        configuration, found = writable(configuration, now, secrets=secrets, unset=unset)
         if found:
             raise PublishRefused(found)
         gone = {spec.name for kind, spec in now.targets() if configuration.kind_of(spec.name) != kind}
@@ -57,12 +59,16 @@ def rewrite(configuration: Configuration) -> None:
             _write_points(configuration, ids)
 
 
-def writable(configuration: Configuration, now: Configuration) -> tuple[Configuration, list[Problem]]:
+def writable(
+    configuration: Configuration, now: Configuration, *, secrets: Mapping[str, str] = {}, unset: bool = False
+) -> tuple[Configuration, list[Problem]]:
     """Return what `rewrite` would write over `now`, with secrets sealed, and why it would refuse to."""
     found = unwritable(configuration)
-    if found or Revision.objects.filter(digest=configuration.digest()).exists():
+    if found or (not secrets and Revision.objects.filter(digest=configuration.digest()).exists()):
         return configuration, found
-    return seal(configuration, before=now)
+    configuration, missing = place(configuration, before=now, given=secrets)
+    sealed, found = seal(configuration, before=now)
+    return sealed, found if unset else [*missing, *found]
 
 
 def _differs(now: Configuration, spec: Spec) -> bool:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Counts up when the meaning of a stored configuration changes."""
+"""Counts up when what is stored changes its shape or meaning; `formats` then gets a migration."""
 
 LARGEST = 2**31 - 1
 """What an integer column holds."""
@@ -131,7 +131,7 @@ class PointSpec(_Spec):
 class Configuration(_Spec):
     """Everything a tenant has set up. A key is the name of what it stands for, which may leave its own out."""
 
-    format: int = FORMAT
+    format: int = Field(FORMAT, ge=FORMAT, le=FORMAT)
     registrations: ByName[RegistrationSpec] = {}
     chains: ByName[ChainSpec] = {}
     compositions: ByName[CompositionSpec] = {}
@@ -172,6 +172,11 @@ class Configuration(_Spec):
     def names(self) -> list[str]:
         """Return the names of all targets, in order."""
         return sorted([*self.registrations, *self.chains, *self.compositions])
+
+    def private(self) -> frozenset[str]:
+        """Return the targets that belong to one composition alone: nobody else may call them."""
+        members = (member for spec in self.compositions.values() for member in spec.members)
+        return frozenset(member.target for member in members if getattr(member, "private", False))
 
     def targets(self) -> Iterator[tuple[str, RegistrationSpec | ChainSpec | CompositionSpec]]:
         """Yield every target as `(kind, spec)`."""

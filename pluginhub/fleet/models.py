@@ -20,6 +20,7 @@ class Head(models.Model):
 
     schema = models.CharField(max_length=63, primary_key=True)
     revision = models.PositiveBigIntegerField(default=0, help_text="0: nothing published.")
+    publish_saves = models.BooleanField(default=False, help_text="Whether every save of the draft is published.")
     updated = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:

@@ -256,15 +256,28 @@ class TestDisable:
     def test_an_unknown_one_names_near_misses(self) -> None:
         assert refusal("disable", "--tenant", "acme", "sya") == "There is no target 'sya'. Did you mean 'say', 'stamp'?"
 
-    def test_a_draft_with_other_problems_says_so_or_is_discarded(self) -> None:
+    def test_an_emergency_publishes_nobody_s_half_done_work(self) -> None:
         Registration.objects.create(name="x", plugin="nope")
-        said = refusal("disable", "--tenant", "acme", "say")
-        assert "registration 'x'" in said
-        assert "--discard-draft" in said
-        assert execution.run("say", 1) == 1
+        Registration.objects.filter(name="apart").update(title="Not yet")
+        assert call("disable", "--tenant", "acme", "say") == "Disabled in revision 3: all, more, say.\n"
+        assert execution.run("apart", 1) == 1
+        assert [str(change) for change in publishing.changes()] == [
+            "registration apart changed (title)",
+            "registration x added",
+        ]
+        assert not Registration.objects.get(name="say").enabled
+
+    def test_the_draft_s_other_changes_may_be_thrown_away(self) -> None:
+        Registration.objects.create(name="x", plugin="nope")
         call("disable", "--tenant", "acme", "say", "--discard-draft")
         assert not Registration.objects.filter(name="x").exists()
+        assert publishing.changes() == []
         assert execution.run("apart", 1) == 1
+
+    def test_what_is_not_published_yet_is_disabled_in_the_draft(self) -> None:
+        Registration.objects.create(name="x", plugin="nope")
+        assert call("disable", "--tenant", "acme", "x") == "Disabled in the draft, none of it was live: x.\n"
+        assert not Registration.objects.get(name="x").enabled
 
     def test_by_force_what_else_is_unfit_goes_too(self, settings: Any) -> None:
         """After a release in which another plugin lost its hook."""

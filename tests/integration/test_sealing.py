@@ -104,7 +104,7 @@ def test_a_configuration_from_a_file_is_sealed_and_applied_again_changes_nothing
 ) -> None:
     file = tmp_path / "acme.json"
     file.write_text(json.dumps(mailing(host="x", password=SECRET).data()))
-    for said in ("registration mail added\nPublished as revision 1.\n", "Published as revision 1.\n"):
+    for said in ("registration mail added\nPublished as revision 1.\n", "Nothing changed: revision 1 is live.\n"):
         out = io.StringIO()
         call_command("pluginhub_apply", "--tenant", "acme", str(file), stdout=out)
         assert out.getvalue() == said

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import ProgrammingError
 
-from pluginhub import configuration, loading, publishing, tenancy
+from pluginhub import building, configuration, loading, publishing, tenancy
+from pluginhub.configuration import ChainSpec, Configuration, Problem
 from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import AllowedPlugin
 from pluginhub.management.commanding import TenantCommand, tenant_named
@@ -16,43 +18,83 @@ from pluginhub.types import Tenant
 
 __all__ = ["Command"]
 
-Line = tuple[str, str, str]
+PROGRESS_SECONDS = 1.0
 
 
 class Command(TenantCommand):
-    help = "Check published configurations against the plugins on this disk, before a deploy. Fails on any problem."
+    help = (
+        "Build what tenants have published with the plugins on this disk, before a deploy: classes, configurations,"
+        " injected services, constructors. Activates nothing. Fails on any problem."
+    )
     tenant_required = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--all", action="store_true", help="Check every tenant.")
-        parser.add_argument("--draft", action="store_true", help="Check the drafts instead of what is published.")
+        parser.add_argument("--drafts", "--draft", action="store_true", help="Check the drafts, too.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["tenant"]) == options["all"]:
             raise CommandError("Say which tenant: --tenant SCHEMA, or --all.")
         tenants = tenancy.tenants() if options["all"] else [tenant_named(options["tenant"])]
-        found = [problem for tenant in tenants for problem in _problems(tenant, draft=options["draft"])]
-        for tenant, where, message in found:
-            self.stdout.write(f"{tenant}: {where}: {message}")
+        found: list[str] = []
+        for tenant in self._counted(tenants):
+            problems = list(_problems(tenant, drafts=options["drafts"]))
+            for where, message in problems:
+                self.stdout.write(f"{tenant.schema}: {where}: {message}")
+            found += [tenant.schema] * len(problems)
         if found:
-            raise CommandError(f"{len(found)} problems in {len({tenant for tenant, *_ in found})} tenants.")
+            raise CommandError(f"{len(found)} problems in {len(set(found))} tenants.")
         self.stdout.write(f"No problems in {len(tenants)} tenants.")
 
+    def _counted(self, tenants: list[Tenant]) -> Iterator[Tenant]:
+        """Say now and then how far it is, where a person may be waiting."""
+        said = monotonic()
+        for number, tenant in enumerate(tenants):
+            if monotonic() - said >= PROGRESS_SECONDS:
+                said = monotonic()
+                self.stderr.write(f"{number} of {len(tenants)} tenants", self.style.NOTICE)
+            yield tenant
 
-def _problems(tenant: Tenant, *, draft: bool) -> Iterator[Line]:
-    try:
-        with tenancy.visit(tenant):
-            value = configuration.read() if draft else publishing.configuration_of(publishing.live())
-            found = configuration.validate(value, loading.catalog(), _allowed(tenant))
-    except ProgrammingError:
-        yield tenant.schema, "tables", f"Not migrated: run manage.py migrate_schemas --schema {tenant.schema}."
-        return
-    except (PluginHubError, ValueError) as error:
-        yield tenant.schema, "configuration", str(error)
-        return
-    for kind, name, field, message in found:
-        yield tenant.schema, " ".join(filter(None, [kind, name, field])), message
+
+def _problems(tenant: Tenant, *, drafts: bool) -> Iterator[tuple[str, str]]:
+    """Yield where and what is wrong: in what is live, and in the draft where it is another."""
+    known: set[Problem] = set()
+    with tenancy.visit(tenant):
+        for which in ("live", "draft") if drafts else ("live",):
+            try:
+                found = _found(tenant, publishing.configuration_at(which))
+            except ProgrammingError:
+                yield "tables", f"Not migrated: run manage.py migrate_schemas --schema {tenant.schema}."
+                return
+            except PluginHubError as error:
+                yield "configuration", str(error)
+                continue
+            for problem in found:
+                kind, name, field, message = problem
+                if problem not in known:
+                    yield " ".join(filter(None, ["draft" if which == "draft" else "", kind, name, field])), message
+            known |= {*found}
+
+
+def _found(tenant: Tenant, value: Configuration) -> list[Problem]:
+    found = configuration.validate(value, loading.catalog(), _allowed(tenant))
+    unfit = {(kind, name) for kind, name, *_ in found}
+    return [*found, *_unbuilt(tenant, value, unfit)]
+
+
+def _unbuilt(tenant: Tenant, value: Configuration, unfit: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Make each plugin object, and let it go: what no look at the configuration tells."""
+    for kind, spec in value.targets():
+        if isinstance(spec, ChainSpec) or not spec.enabled or not spec.plugin or (kind, spec.name) in unfit:
+            continue
+        try:
+            building.build(loading.load(spec.plugin), spec, building.services_of(spec, tenant))
+        except PluginHubError as error:
+            yield kind, spec.name, "constructor", str(error)
+        except Exception as error:  # the author's constructor
+            message = f"The constructor of {spec.plugin!r} failed with {type(error).__name__}: {error}"
+            yield kind, spec.name, "constructor", message
 
 
 def _allowed(tenant: Tenant) -> frozenset[str] | None:

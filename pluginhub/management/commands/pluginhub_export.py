@@ -15,12 +15,24 @@ __all__ = ["Command"]
 
 
 class Command(TenantCommand):
-    help = "Print a tenant's published configuration as YAML, for pluginhub_apply. Secrets stay sealed for this tenant."
+    help = (
+        "Print what a tenant has published as YAML, for pluginhub_apply, for git, for another tenant. Secrets stay"
+        " here: the file names them."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--draft", action="store_true", help="Print the draft instead.")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--draft", action="store_true", help="Print the draft instead.")
+        which.add_argument("--revision", type=int, metavar="N", help="Print an older revision instead.")
+        parser.add_argument(
+            "--sealed",
+            action="store_true",
+            help="Print secrets too, sealed: they open for the same tenant, registration and field only.",
+        )
 
     def work(self, tenant: Tenant, options: dict[str, Any]) -> None:
-        value = configuration.read() if options["draft"] else publishing.configuration_of(publishing.live())
+        which: publishing.Which = "draft" if options["draft"] else "live"
+        value = publishing.configuration_at(which if options["revision"] is None else options["revision"])
+        value = value if options["sealed"] else configuration.referring(value)
         self.stdout.write(yaml.safe_dump(value.data(), sort_keys=False, allow_unicode=True), ending="")
