@@ -12,6 +12,8 @@ class PluginHubConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pluginhub import building, checks, jobs  # noqa: F401 - importing the checks registers them
+        from pluginhub import building, checks, jobs, reloading  # noqa: F401 - importing the checks registers them
+        from pluginhub.registry import registry
 
         building.make_jobs = jobs.TenantJobs
+        registry.catch_up = reloading.catch_up

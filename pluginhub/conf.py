@@ -63,7 +63,13 @@ class Settings(BaseModel):
     RUN_SECONDS: float = Field(30.0, gt=0)
     """The deadline of a run that names none."""
     HANDOFF_SECONDS: float = Field(1.0, ge=0)
-    """Not used yet: a replaced instance hands no state over."""
+    """How long runs inside an instance with state may go on before its state moves to its successor."""
+    HOOK_SECONDS: float = Field(30.0, gt=0)
+    """How long one `activate`, `deactivate`, `get_state`, `restore_state` or `health` may take."""
+    TREE_SECONDS: float = Field(60.0, gt=0)
+    """How long all of a composition's `activate`, or `deactivate`, may take."""
+    DRAIN_SECONDS: float = Field(600.0, ge=0)
+    """How long runs, jobs and subscriptions may go on with a replaced runtime before what is gone is deactivated."""
     POLL_SECONDS: float = Field(1.0, gt=0, le=2)
     """How often a process compares its revisions with the fleet's heads."""
 

@@ -27,6 +27,7 @@ from pluginhub.exceptions import HookError
 __all__ = [
     "Home",
     "adopt",
+    "after_hops",
     "alone",
     "apart",
     "holding",
@@ -38,6 +39,7 @@ __all__ = [
     "on_loop",
     "process_loop",
     "refuse_on_loop",
+    "running_loop",
     "submit",
     "submit_coroutine",
     "using_loop",
@@ -96,6 +98,14 @@ def holding(release: Callable[[], None]) -> Iterator[None]:
     finally:
         _hops.reset(token)
         _after([hop for hop in hops if not hop.done()], release)
+
+
+def after_hops(release: Callable[[], None]) -> bool:
+    """Call `release` when the threads that this task hopped to, inside `holding`, are done; false when all are."""
+    hops = [hop for hop in _hops.get() or () if not hop.done()]
+    if hops:
+        _after(hops, release)
+    return bool(hops)
 
 
 def _after(hops: list[Future[Any]], release: Callable[[], None]) -> None:
@@ -182,7 +192,7 @@ def on_loop(make: Callable[[Home], Coroutine[Any, Any, T]]) -> T:
 
 def refuse_on_loop() -> None:
     """Refuse to make an event loop's thread wait for that loop."""
-    here = _running()
+    here = running_loop()
     if here is not None and here is (_loop.get() or _process.known_loop()):
         raise HookError(
             "Synchronous code on the event loop's thread called asynchronous plugin code.",
@@ -327,7 +337,7 @@ def _in_fresh_thread(f: Callable[..., T], *args: Any) -> T:
     return _release(outcome[0])
 
 
-def _running() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import building, crossing, drivers, lifecycles, loading, tenancy
-from pluginhub.configuration import CompositionSpec, Configuration, RegistrationSpec
+from pluginhub import building, crossing, lifecycles, loading, tenancy
+from pluginhub.conf import settings
+from pluginhub.configuration import CompositionSpec, Configuration, MemberSpec, RegistrationSpec
 from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
+from pluginhub.handoffs import Turnstile, has_state
+from pluginhub.lifecycles import Limits
 from pluginhub.plugins import CompositePlugin, Plugin
 from pluginhub.types import Tenant
 
@@ -24,20 +28,36 @@ log = logging.getLogger("pluginhub.instances")
 RETRY_SECONDS = 1.0
 """How long a registration that could not be activated is left alone."""
 
+_holding = threading.Lock()
+_births = itertools.count(1)
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Active:
     """A live plugin instance. Lives until no runtime holds it."""
 
     plugin: Plugin
     services: Services
-    key: tuple[Any, ...] | None
-    """What it was made of; `None` where it cannot be carried over."""
+    key: tuple[Any, ...]
+    """What it was made of."""
+    turnstile: Turnstile | None
+    """Where runs are counted, if it has state to hand over."""
+    born: int = 0
+    """Counts up as instances come up; they go down in reverse."""
     holders: int = 1
 
-    def deactivate(self) -> None:
+    def hold(self) -> None:
+        with _holding:
+            self.holders += 1
+
+    def let_go(self) -> None:
+        """Deactivate it, if nobody else holds it."""
+        with _holding:
+            self.holders -= 1
+            if self.holders:
+                return
         try:
-            lifecycles.deactivate(self.plugin, self.services)
+            lifecycles.deactivate(self.plugin, self.services, limits())
         except BaseException:
             log.exception("%s of tenant %s did not go down cleanly", self.services.name, self.services.tenant)
 
@@ -45,38 +65,41 @@ class Active:
 class Instances:
     """The instances that one runtime uses. Lives as long as the runtime."""
 
-    def __init__(self, tenant: Tenant, configuration: Configuration, member: Callable[[str], Node]) -> None:
+    def __init__(
+        self, tenant: Tenant, configuration: Configuration, code: loading.Code, member: Callable[[str], Node]
+    ) -> None:
         self.tenant = tenant
         self.configuration = configuration
+        self.code = code
         self._member = member
         self._actives: dict[str, Active] = {}
         self._failed: dict[str, tuple[float, NotReady]] = {}
         self._locks: dict[str, threading.RLock] = {}
+        self._ended = False
 
     def get(self, name: str) -> Active:
         """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
         active = self._actives.get(name)
         return active if active is not None else crossing.apart(self._activate_once, name)
 
+    def actives(self) -> Mapping[str, Active]:
+        """Return what is up, by registration, in the order in which it came up."""
+        return dict(self._actives)
+
     def carry_over(self, older: Instances) -> None:
-        """Take over the older runtime's instances of registrations that did not change."""
-        for name, active in list(older._actives.items()):
-            if active.key is not None and self._key(name) == active.key:
-                active.holders += 1
+        """Take over the older runtime's instances of registrations that did not change. May be called again."""
+        for name, active in older.actives().items():
+            if name not in self._actives and self._key(name) == active.key:
+                active.hold()
                 self._actives[name] = active
 
-    def any(self) -> bool:
-        """Say whether anything was brought up."""
-        return bool(self._actives)
-
     def end(self) -> None:
-        """Deactivate what no other runtime holds, last come first gone."""
-        actives = list(self._actives.values())
-        self._actives.clear()
-        for active in reversed(actives):
-            active.holders -= 1
-            if active.holders == 0:
-                active.deactivate()
+        """Deactivate what no other runtime holds, last come first gone. What comes up later goes down at once."""
+        with _holding:
+            self._ended = True
+            actives = list(self._actives.values())
+            self._actives.clear()
+        _take_down(actives)
 
     def _activate_once(self, name: str) -> Active:
         with self._locks.setdefault(name, threading.RLock()):
@@ -84,8 +107,17 @@ class Instances:
             if active is None:
                 self._refuse_what_just_failed(name)
                 with tenancy.visit(self.tenant):
-                    active = self._actives[name] = self._try(name)
+                    active = self._try(name)
+                self._keep(name, active)
             return active
+
+    def _keep(self, name: str, active: Active) -> None:
+        with _holding:
+            if not self._ended:
+                self._actives[name] = active
+                return
+        active.let_go()
+        raise NotReady(f"{name!r} came up after its time.", hint="Call it again.")
 
     def _try(self, name: str) -> Active:
         try:
@@ -104,12 +136,14 @@ class Instances:
         spec = self.configuration.spec(name)
         if not isinstance(spec, RegistrationSpec | CompositionSpec) or not spec.plugin:
             raise UnknownTarget(name, self.configuration.registrations, kind="registration")
-        cls = loading.load(spec.plugin)
+        cls = self.code.load(spec.plugin)
         services = building.services_of(spec, self.tenant)
         try:
             plugin = building.build(cls, spec, services)
-            self._give_members(plugin, spec)
-            lifecycles.activate(plugin, services)
+            members = _give_members(plugin, spec)
+            lifecycles.activate(plugin, services, limits())
+            born = next(_births)
+            self._bring_up(members, plugin, services)
         except PluginHubError:
             raise
         except Exception as error:
@@ -118,40 +152,78 @@ class Instances:
                 f"{name!r} could not be activated: {problem_of(error)['detail']}",
                 hint="The process's log has the traceback.",
             ) from error
-        return Active(plugin, services, self._key(name))
+        turnstile = Turnstile() if has_state(plugin) else None
+        return Active(plugin, services, self._key(name), turnstile, born)
 
-    def _give_members(self, plugin: Plugin, spec: RegistrationSpec | CompositionSpec) -> None:
-        if isinstance(spec, CompositionSpec) and isinstance(plugin, CompositePlugin):
-            for member in spec.members:
-                child = _Member(self._member(member.target))
-                plugin.add_plugin(child, key=member.key or member.target, required=member.required)
+    def _bring_up(self, members: Iterable[_Member], parent: Plugin, services: Services) -> None:
+        """Bring a parent's members up after it, in order; if a required one fails, the parent goes down again."""
+        for member in members:
+            try:
+                member.bind(self._member(member.spec.target))
+            except Exception as error:
+                if member.spec.required:
+                    self._take_back(members)
+                    lifecycles.deactivate(parent, services, limits())
+                    raise
+                log.warning("%s of %s goes without %s: %s", services.name, self.tenant, member.spec.target, error)
 
-    def _key(self, name: str) -> tuple[Any, ...] | None:
+    def _take_back(self, members: Iterable[_Member]) -> None:
+        """Take down the private members that came up with a parent which then failed."""
+        private = self.configuration.private().intersection(member.spec.target for member in members)
+        _take_down([self._actives.pop(name) for name in private if name in self._actives])
+
+    def _key(self, name: str) -> tuple[Any, ...]:
         """What an instance is made of: it serves on as long as this stays the same."""
         if name not in self.configuration.names():
-            return None
+            return ()
         spec = self.configuration.spec(name)
-        if isinstance(spec, RegistrationSpec) and spec.enabled:
-            return (spec.plugin, spec.config, spec.config_version)
-        return None  # a parent holds its members' nodes, which belong to one runtime
+        if not isinstance(spec, RegistrationSpec | CompositionSpec) or not spec.enabled:
+            return ()
+        members = spec.members if isinstance(spec, CompositionSpec) else ()
+        return (spec.plugin, self.code.label(spec.plugin), spec.config, spec.config_version, members)
 
 
 class _Member(Plugin):
-    """A composition's member as its parent's code sees it: a target of the tenant. Its life is not the parent's."""
+    """A composition's member as its parent's code sees it: a target of the tenant, in the runtime of each run."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, spec: MemberSpec) -> None:
         super().__init__()
-        self.node = node
-        if node.colour is Colour.SYNC:
-            self.process = lambda value, context: node.call(value, context._run)
-        else:
-            self.process = self._aprocess
+        self.spec = spec
+        self.process: Callable[..., Any] = self._absent
+
+    def bind(self, node: Node) -> None:
+        """Be called in the colour of what it stands for."""
+        self.process = self._process if node.colour is Colour.SYNC else self._aprocess
+
+    def _absent(self, value: Any, context: Context) -> Any:
+        raise NotReady(f"The member {self.spec.target!r} is not ready.", hint="It is tried again at the next publish.")
+
+    def _process(self, value: Any, context: Context) -> Any:
+        return context.call(self.spec.target, value)
 
     async def _aprocess(self, value: Any, context: Context) -> Any:
-        return await drivers.arun(self.node, value, context._run)
+        return await context.acall(self.spec.target, value)
+
+
+def _take_down(actives: Iterable[Active]) -> None:
+    for active in sorted(actives, key=lambda active: active.born, reverse=True):
+        active.let_go()
+
+
+def _give_members(plugin: Plugin, spec: RegistrationSpec | CompositionSpec) -> list[_Member]:
+    members = [_Member(each) for each in spec.members] if isinstance(spec, CompositionSpec) else []
+    if isinstance(plugin, CompositePlugin):
+        for member in members:
+            plugin.add_plugin(member, key=member.spec.key or member.spec.target, required=member.spec.required)
+    return members
 
 
 def handlers_of(active: Active) -> Mapping[str, Callable[..., Any]]:
     """Return what a plugin passed to `context.jobs.process`, by name."""
     handlers: Mapping[str, Callable[..., Any]] = getattr(active.services.jobs, "handlers", {})
     return handlers
+
+
+def limits() -> Limits:
+    """Return how long hooks may take."""
+    return Limits(settings.HOOK_SECONDS, settings.TREE_SECONDS)

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of
-from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, Stop, mark, survivable
+from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, NotReady, Stop, mark, survivable
 from pluginhub.metrics import timings
 from pluginhub.plugins import Plugin, hook_of
 
-__all__ = ["Call", "Series", "checked", "errors_of", "leaf", "series", "timed"]
+__all__ = ["Call", "Series", "absent", "checked", "errors_of", "leaf", "series", "timed"]
 
 
 class Call(Node):
@@ -35,6 +35,15 @@ class Call(Node):
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         return await self._function(value, run)
+
+
+def absent(error: NotReady) -> Node:
+    """Link what stands for something that could not be brought up: it raises why."""
+
+    def call(value: Any, run: Run) -> Any:
+        raise NotReady(error.detail, hint=error.hint, **error.extra)
+
+    return Call(call)
 
 
 def leaf(plugin: Plugin, services: Services | None = None) -> Node:

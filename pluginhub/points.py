@@ -23,9 +23,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pluginhub import crossing, execution, jobs, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import HookError, InvalidInput, NotReady
-from pluginhub.pipelines import errors_of
+from pluginhub.pipelines import errors_of, series
 from pluginhub.registry import registry
-from pluginhub.runtimes import Runtime
+from pluginhub.runtimes import Runtime, Way
 from pluginhub.types import HOST, PUBLIC, Caller, Tenant
 
 __all__ = ["Point", "declared"]
@@ -65,33 +65,31 @@ class Point:
         self, value: Any, *, default: Callable[[Any], Any], caller: Caller = HOST, timeout: float | None = None
     ) -> Any:
         """Return what this tenant's targets make of `value`, else `default(value)`. Raises what the targets raise."""
-        runtime = self._runtime()
-        if runtime is None:
+        if not self._hangs(self._runtime()):
             return default(value)
+        seconds = timeout or settings.RUN_SECONDS
+        held = registry.hold(tenancy.current(), lambda runtime: runtime.point(self.name) or _NOTHING, seconds)
         try:
-            node = runtime.point(self.name)
-            if node is None:
+            if held.way is _NOTHING:
                 return default(value)
-            outcome = execution.run_node(
-                runtime, node, self._taken(value), caller=caller, seconds=timeout or settings.RUN_SECONDS
-            )
+            outcome = execution.run_node(held.runtime, held.way.node, self._taken(value), caller=caller, seconds=seconds)
             return self._given(outcome.result)
         finally:
-            runtime.release()
+            held.release()
 
     async def arun(
         self, value: Any, *, default: Callable[[Any], Any], caller: Caller = HOST, timeout: float | None = None
     ) -> Any:
         """The asynchronous twin of `run`; `default` may be of either colour."""
-        runtime = await self._aruntime()
-        if runtime is None:
+        if not self._hangs(await self._aruntime()):
             return await _answer(default, value)
-        with crossing.holding(runtime.release):
-            node = await runtime.apoint(self.name)
-            if node is None:
+        seconds = timeout or settings.RUN_SECONDS
+        held = await registry.ahold(tenancy.current(), self._away, seconds)
+        with crossing.holding(held.release):
+            if held.way is _NOTHING:
                 return await _answer(default, value)
             outcome = await execution.arun_node(
-                runtime, node, self._taken(value), caller=caller, seconds=timeout or settings.RUN_SECONDS
+                held.runtime, held.way.node, self._taken(value), caller=caller, seconds=seconds
             )
             return self._given(outcome.result)
 
@@ -116,6 +114,16 @@ class Point:
                 self.emit(data(named.get("instance", sender)))
 
         signal.connect(receive, sender=sender, weak=False, dispatch_uid=f"pluginhub.point.{self.name}")
+
+    async def _away(self, runtime: Runtime) -> Way:
+        return await runtime.apoint(self.name) or _NOTHING
+
+    @staticmethod
+    def _hangs(runtime: Runtime | None) -> bool:
+        """Give back the runtime of a first look."""
+        if runtime is not None:
+            runtime.release()
+        return runtime is not None
 
     def _runtime(self) -> Runtime | None:
         """Return the tenant's runtime, held, when something hangs here."""
@@ -165,6 +173,9 @@ class Point:
             raise HookError(
                 f"What hangs on the point {self.name!r} gave a result that does not fit it.", errors=errors_of(error)
             ) from error
+
+
+_NOTHING = Way(series("", []))
 
 
 async def _answer(default: Callable[[Any], Any], value: Any) -> Any:

@@ -19,8 +19,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django_tenants.utils import get_tenant_database_alias
 from prometheus_client import REGISTRY, CollectorRegistry, exposition, multiprocess
 
-from pluginhub import crossing, metrics, tenancy, valkey
+from pluginhub import crossing, loading, metrics, tenancy, valkey
 from pluginhub.conf import settings
+from pluginhub.presence import presence
 from pluginhub.registry import registry
 from pluginhub.types import PUBLIC
 
@@ -67,14 +68,15 @@ def _health(request: HttpRequest) -> HttpResponse:
 
 def _ready(request: HttpRequest) -> HttpResponse:
     database, redis = _database_answers(), _redis_answers()
-    state = registry.state()
-    able = "ready" if redis and not state["errors"] else "degraded"
+    behind = presence.problems
+    able = "ready" if redis and not behind and not presence.generation_problem else "degraded"
     said = {
         "status": able if database else "unavailable",
         "database": "ok" if database else "down",
         "redis": "ok" if redis else "down",
-        "tenants": len(state["revisions"]),
-        "behind": len(state["errors"]),
+        "tenants": len(registry.running()),
+        "behind": len(behind),
+        "generation": loading.current().number,
     }
     return JsonResponse(said, status=200 if database else 503)
 

@@ -1,68 +1,92 @@
 """The runtimes this process serves, and how they follow the fleet.
 
-The number is the truth: a thread compares all loaded tenants with the fleet's heads, in one query, every
-`POLL_SECONDS`. Messages on Redis only make it look sooner. A process that cannot build a revision keeps the last good
-one, and says so in its row of the fleet.
+The number is the truth: a thread compares all loaded tenants with the fleet's heads, and the code with the fleet's
+generation, in one query, every `POLL_SECONDS`. Messages on Redis only make it look sooner. A process that cannot take
+what is wanted keeps what it has, says so in its row of the fleet, and tries again ever later.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-from django.db import (
-    DatabaseError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-    close_old_connections,
-    connections,
-)
-from django.utils import timezone
+from django.db import close_old_connections, connections
+from django.db.models import Max, Value
 
-from pluginhub import crossing, tenancy
+from pluginhub import crossing, handoffs, loading, replacing, tenancy
+from pluginhub.background import Background
 from pluginhub.conf import settings
-from pluginhub.configuration import Configuration
-from pluginhub.exceptions import NotReady
-from pluginhub.fleet.models import Head, Process
+from pluginhub.fleet.models import Generation, Head
 from pluginhub.following import Hints
-from pluginhub.models import Revision
 from pluginhub.plugins import Plugin
+from pluginhub.presence import Problem, presence
 from pluginhub.runtimes import Runtime
+from pluginhub.signals import swapped
 from pluginhub.types import PUBLIC, Tenant
 
-__all__ = ["Registry", "TenantPlugins", "aacquire", "acquire", "lease", "plugins_for", "refresh", "registry"]
+__all__ = ["Held", "Registry", "TenantPlugins", "aacquire", "acquire", "lease", "numbers", "plugins_for", "refresh", "registry"]
 
 log = logging.getLogger("pluginhub.registry")
 
-SEEN_SECONDS = 5.0
-"""How often a process says in the fleet that it lives."""
-GONE_SECONDS = 60.0
+
+class Enterable(Protocol):
+    """What is found in a runtime to be run: it names the turnstiles on its way."""
+
+    @property
+    def turnstiles(self) -> tuple[handoffs.Turnstile, ...]: ...
+
+
+E = TypeVar("E", bound=Enterable)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A runtime and a way into it, both held until `release`."""
+
+    runtime: Runtime
+    way: Any
+
+    def release(self) -> None:
+        for turnstile in self.way.turnstiles:
+            turnstile.leave()
+        self.runtime.release()
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A runtime that is given back, unless what was looked for in it was found."""
+
+    runtime: Runtime
+    is_kept: bool = False
+
+    def give_back(self) -> None:
+        if not self.is_kept:
+            self.runtime.release()
 
 
 class Registry:
     """The tenants' runtimes of one process. Lives as long as the process; a forked child starts with an empty one."""
 
+    catch_up: Callable[[int], None]
+    """Brings this process to a generation of code; set by `reloading`, when the app is ready."""
+
     def __init__(self) -> None:
+        self.catch_up = lambda generation: None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, without deactivating it: after a fork, what was inherited belongs to the parent."""
-        self.process = uuid.uuid4()
-        self.kind = "web"
-        self.started = timezone.now()
+        presence.reset()
         self._runtimes: dict[str, Runtime] = {}
-        self._errors: dict[str, str] = {}
         self._locks: dict[str, threading.RLock] = {}
-        self._ending: set[threading.Thread] = set()
+        self._draining: dict[Runtime, float] = {}
+        self._background = Background()
         self._starting = threading.Lock()
         self._follower: threading.Thread | None = None
         self._follows = True
@@ -73,8 +97,8 @@ class Registry:
         for schema in list(self._runtimes):
             runtime = self._runtimes.pop(schema, None)
             if runtime is not None:
-                runtime.retire(self._end)
-        self._errors.clear()
+                self._retire(runtime)
+        presence.problems.clear()
 
     # Leasing
 
@@ -98,6 +122,34 @@ class Registry:
                 return runtime
             self._let_go(runtime)
 
+    def hold(self, tenant: Tenant, find: Callable[[Runtime], Enterable], seconds: float | None = None) -> Held:
+        """Hold the tenant's runtime and what `find` finds in it, where no state is moving; else wait for `seconds`."""
+        while True:
+            runtime = self.acquire(tenant)
+            try:
+                way = find(runtime)
+                closed = handoffs.enter(way.turnstiles)
+            except BaseException:
+                runtime.release()
+                raise
+            if closed is None:
+                return Held(runtime, way)
+            runtime.release()
+            closed.wait(seconds)
+
+    async def ahold(self, tenant: Tenant, find: Callable[[Runtime], Any], seconds: float | None = None) -> Held:
+        """The asynchronous twin of `hold`; `find` is asynchronous."""
+        while True:
+            runtime = await self.aacquire(tenant)
+            lease = _Lease(runtime)
+            with crossing.holding(lease.give_back):
+                way = await find(runtime)
+                closed = handoffs.enter(way.turnstiles)
+                if closed is None:
+                    lease.is_kept = True
+                    return Held(runtime, way)
+            await closed.await_(seconds)
+
     def _let_go(self, runtime: Runtime) -> None:
         """Forget a runtime that has ended, unless another stands in its place already."""
         with self._lock(runtime.tenant):
@@ -108,26 +160,46 @@ class Registry:
         """Return the revision that runs here, by schema."""
         return {schema: runtime.revision for schema, runtime in list(self._runtimes.items())}
 
+    def runtimes(self) -> list[Runtime]:
+        """Return the runtimes that are loaded, for the one who brings new code."""
+        return list(self._runtimes.values())
+
     # Following
 
     def refresh(self, tenant: Tenant) -> None:
         """Compare one tenant with its newest revision now, and follow. One query when nothing changed."""
         runtime = self._runtimes.get(tenant.schema)
-        if runtime is not None and crossing.apart(_newest, tenant) != runtime.revision:
-            crossing.apart(self._replace, tenant)
+        if runtime is not None:
+            newest = crossing.apart(_newest, tenant)
+            if newest != runtime.revision:
+                crossing.apart(self.replace, tenant, newest)
 
     def look(self) -> None:
-        """Compare every loaded tenant with the fleet's heads, in one query, and follow where they differ."""
-        heads = dict(tenancy.gate(PUBLIC, lambda: list(Head.objects.values_list("schema", "revision"))))
+        """Compare all loaded tenants, and the code, with what the fleet wants, in one query; follow what differs."""
+        self.follow_numbers(tenancy.gate(PUBLIC, numbers))
+        self._end_overdue()
+
+    def follow_numbers(self, numbers: dict[str, int]) -> None:
+        """Follow the newest revisions, by schema, and the newest generation, under an empty name."""
+        generation = numbers.pop("", 0)
+        code = loading.current()
+        if generation > code.number and not _waits(presence.generation_problem, 0, generation):
+            self._do("reload", self.catch_up, generation)
         for schema, runtime in list(self._runtimes.items()):
-            head = heads.get(schema, runtime.revision)
+            head = numbers.get(schema, runtime.revision)
             # Once for each number: a restored schema may never have the revision its head names.
-            if head not in (runtime.revision, runtime.head):
-                self._replace(runtime.tenant, head)
+            is_behind = head not in (runtime.revision, runtime.head) or runtime.code is not code
+            if is_behind and not _waits(presence.problems.get(schema), head, code.number):
+                self._follow_one(runtime, head)
+
+    def _follow_one(self, runtime: Runtime, head: int) -> None:
+        """Swap at once where nothing has to be brought up; else in a thread, so that nobody waits for a slow plugin."""
+        if not self.replace(runtime.tenant, head, at_once=True):
+            self._do(f"replace {runtime.tenant.schema}", self.replace, runtime.tenant, head)
 
     def follow(self, kind: str | None = None) -> None:
         """Start the thread that follows the fleet, once. `kind` names this process there: web, worker, command."""
-        self.kind = kind or self.kind
+        presence.kind = kind or presence.kind
         if self._follows and not self._is_followed():
             with self._starting:
                 if not self._is_followed():
@@ -138,8 +210,14 @@ class Registry:
         return self._follower is not None and self._follower.is_alive()
 
     def refrain(self) -> None:
-        """Start no thread that follows: for a short-lived process, which calls `refresh` before each job."""
+        """Start no threads: for a process that forks, or lives for a while only, and looks by itself."""
         self._follows = False
+
+    def _do(self, key: str, f: Callable[..., Any], *args: Any) -> None:
+        if self._follows:
+            self._background.run(key, f, *args)
+        else:
+            f(*args)
 
     def stop(self) -> None:
         """End the following thread, and take this process out of the fleet."""
@@ -148,12 +226,11 @@ class Registry:
             self._stop.set()
             follower.join(timeout=5)
             self._stop = threading.Event()
-        for thread in list(self._ending):
-            thread.join(timeout=5)
+        self._background.join(5)
 
-    def state(self) -> dict[str, Any]:
-        """Return what the fleet's view shows of this process."""
-        return {"revisions": self.running(), "errors": dict(self._errors)}
+    def say(self) -> None:
+        """Write this process's row of the fleet, if there is news."""
+        tenancy.gate(PUBLIC, presence.say, self.running(), loading.current())
 
     # Inside
 
@@ -162,28 +239,87 @@ class Registry:
         with self._lock(tenant):
             runtime = self._runtimes.get(tenant.schema)
             if runtime is None:
-                runtime = tenancy.gate(tenant, _build, tenant)
+                runtime = replacing.build(tenant, loading.current())
                 self._runtimes[tenant.schema] = runtime
                 self._make_room(tenant.schema)
             return runtime
 
-    def _replace(self, tenant: Tenant, head: int = 0) -> None:
-        """Build the newest revision aside and swap it in; on failure keep what serves, and keep the reason."""
-        with self._lock(tenant):
+    def replace(self, tenant: Tenant, head: int = 0, *, code: loading.Code | None = None, at_once: bool = False) -> bool:
+        """Bring a tenant to its newest revision with the present code, or `code`; on failure keep what serves, and why.
+
+        Returns whether it is there. Where new code does not work, the revision is tried with the code that does. With
+        `at_once`, does nothing where a plugin would have to be brought up.
+        """
+        lock = self._lock(tenant)
+        if not lock.acquire(blocking=not at_once):
+            return True  # somebody is at it
+        try:
             older = self._runtimes.get(tenant.schema)
+            wanted = code or loading.current()
+            if older is None:
+                return True
+            is_followed = older.follow(wanted)
+            if head in (0, older.revision, older.head) and is_followed:
+                presence.problems.pop(tenant.schema, None)
+                return True
+            return self._try(older, wanted, head, at_once)
+        finally:
+            lock.release()
+
+    def _try(self, older: Runtime, wanted: loading.Code, head: int, at_once: bool) -> bool:
+        for code in dict.fromkeys([wanted, older.code]):
+            if code is not wanted and head in (0, older.revision):
+                break  # that is what serves
             try:
-                newer = tenancy.gate(tenant, _build, tenant)
+                newer = self._built(older, code, head)
+                if at_once and not replacing.is_warm(older, newer):
+                    newer.instances.end()
+                    return False
+                self._swap(older, newer)
             except Exception as error:
-                self._errors[tenant.schema] = f"{type(error).__name__}: {error}"
-                log.exception("Tenant %s stays at its last good revision", tenant)
-                return
+                self._note(older.tenant, error, head or older.revision, wanted.number)
+                continue
+            if code is wanted:
+                presence.problems.pop(older.tenant.schema, None)
+            break
+        return True
+
+    def _built(self, older: Runtime, code: loading.Code, head: int) -> Runtime:
+        if head in (0, older.revision):
+            newer = replacing.rebuild(older, code)
+        else:
+            code.retry()
+            newer = replacing.build(older.tenant, code)
             newer.head = head
-            self._errors.pop(tenant.schema, None)
-            if older is not None:
-                newer.instances.carry_over(older.instances)
-            self._runtimes[tenant.schema] = newer
-        if older is not None:
-            older.retire(self._end)
+        newer.instances.carry_over(older.instances)
+        return newer
+
+    def _swap(self, older: Runtime, newer: Runtime) -> None:
+        with replacing.succession(older, newer) as outliving:
+            self._runtimes[newer.tenant.schema] = newer
+        if outliving:
+            presence.lost += outliving
+            log.warning("%s runs of %s outlived the moving of their plugin's state", outliving, newer.tenant)
+        self._retire(older)
+        swapped.send_robust(
+            sender=Runtime, tenant=newer.tenant, revision=newer.revision, generation=newer.code.number
+        )
+
+    def _note(self, tenant: Tenant, error: Exception, revision: int, generation: int) -> None:
+        before = presence.problems.get(tenant.schema)
+        problem = presence.problems[tenant.schema] = Problem.of(error, revision, generation, before)
+        if before is None or before.why != problem.why:
+            log.warning("Tenant %s stays at its last good runtime: %s", tenant, problem.why, exc_info=error)
+
+    def _retire(self, runtime: Runtime) -> None:
+        self._draining[runtime] = time.monotonic() + settings.DRAIN_SECONDS
+        runtime.retire(self._end)
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for runtime in [runtime for runtime, until in list(self._draining.items()) if until < now]:
+            left = runtime.end()
+            log.warning("%s runs of %s go on with revision %s after its end", left, runtime.tenant, runtime.revision)
 
     def _make_room(self, kept: str) -> None:
         surplus = len(self._runtimes) - settings.RUNTIMES
@@ -191,11 +327,16 @@ class Registry:
             return
         idle = [r for schema, r in list(self._runtimes.items()) if schema != kept and not r.busy]
         for runtime in sorted(idle, key=lambda runtime: runtime.used)[:surplus]:
-            with self._lock(runtime.tenant):
+            lock = self._lock(runtime.tenant)
+            if not lock.acquire(blocking=False):
+                continue  # it is being replaced
+            try:
                 if self._runtimes.get(runtime.tenant.schema) is not runtime:
-                    continue  # replaced meanwhile
+                    continue
                 del self._runtimes[runtime.tenant.schema]
-            runtime.retire(self._end)
+            finally:
+                lock.release()
+            self._retire(runtime)
 
     def _lock(self, tenant: Tenant) -> threading.RLock:
         return self._locks.setdefault(tenant.schema, threading.RLock())
@@ -203,51 +344,28 @@ class Registry:
     def _run(self) -> None:
         stop = self._stop
         hints = Hints(stop)
-        said = 0.0
         while not stop.is_set():
             try:
-                if time.monotonic() - said >= SEEN_SECONDS:
-                    said = time.monotonic()
-                    tenancy.gate(PUBLIC, self.say_alive)
                 self.look()
+                self.say()
                 close_old_connections()
             except Exception:  # the thread must outlive whatever one look may meet
                 log.warning("The fleet's heads cannot be read; serving what is loaded", exc_info=True)
             hints.wait(settings.POLL_SECONDS)
-        self._leave(hints)
-
-    def _leave(self, hints: Hints) -> None:
         hints.close()
         try:
-            tenancy.gate(PUBLIC, lambda: Process.objects.filter(id=self.process).delete())
-        except (DatabaseError, InterfaceError):
+            tenancy.gate(PUBLIC, presence.leave)
+        except Exception:
             log.debug("This process could not leave the fleet", exc_info=True)
         connections.close_all()
 
-    def say_alive(self) -> None:
-        """Write this process's row of the fleet, and remove those of processes long silent. In `PUBLIC`."""
-        now = timezone.now()
-        facts = {"kind": self.kind, "host": socket.gethostname(), "pid": os.getpid(), "seen": now}
-        Process.objects.update_or_create(
-            id=self.process, defaults={**facts, "started": self.started, "state": self.state()}
-        )
-        Process.objects.filter(seen__lt=now - timedelta(seconds=GONE_SECONDS)).delete()
-
     def _end(self, runtime: Runtime) -> None:
         """Deactivate what is gone in a thread of its own: a plugin that hangs there holds nobody else up."""
-        if not runtime.instances.any():
-            return
-        thread = threading.Thread(target=self._end_in, args=(runtime,), name="pluginhub-end", daemon=True)
-        self._ending.add(thread)
-        thread.start()
-
-    def _end_in(self, runtime: Runtime) -> None:
-        try:
-            with tenancy.visit(runtime.tenant):
-                runtime.instances.end()
-        finally:
-            connections.close_all()
-            self._ending.discard(threading.current_thread())
+        self._draining.pop(runtime, None)
+        if runtime.instances.actives():
+            self._background.run(f"end {id(runtime)}", tenancy.gate, runtime.tenant, runtime.instances.end)
+        else:
+            runtime.instances.end()
 
 
 class TenantPlugins(Mapping[str, Plugin]):
@@ -300,27 +418,21 @@ def plugins_for(tenant: Any) -> TenantPlugins:
     return TenantPlugins(tenancy.find(tenancy.value_of(tenant).schema))
 
 
+def _waits(problem: Problem | None, revision: int, generation: int) -> bool:
+    return problem is not None and problem.holds(revision, generation)
+
+
+def numbers(tenant: Tenant | None = None, *, using: str | None = None) -> dict[str, int]:
+    """Return each tenant's newest revision, or one's, and the newest generation under an empty name: one query."""
+    heads = Head.objects.using(using).values_list("schema", "revision")
+    if tenant is not None:
+        heads = heads.filter(schema=tenant.schema)
+    newest = Generation.objects.using(using).order_by().values_list(Value(""), Max("number"))
+    return {schema: number or 0 for schema, number in heads.union(newest)}
+
+
 def _newest(tenant: Tenant) -> int:
     row = tenancy.gate(
         PUBLIC, lambda: Head.objects.filter(schema=tenant.schema).values_list("revision", flat=True).first()
     )
     return row or 0
-
-
-def _build(tenant: Tenant) -> Runtime:
-    """Read the tenant's newest revision, in the tenant: one query."""
-    try:
-        row = Revision.objects.order_by("-number").values_list("number", "data").first()
-    except OperationalError as error:
-        raise NotReady(
-            f"The configuration of tenant {tenant} cannot be read: the database does not answer.",
-            hint="It is tried again at the next call.",
-        ) from error
-    except ProgrammingError as error:
-        raise NotReady(
-            f"Tenant {tenant} has not been migrated.", hint=f"Run manage.py migrate_schemas --schema {tenant.schema}."
-        ) from error
-    if row is None:
-        return Runtime(tenant, 0, Configuration())
-    number, data = row
-    return Runtime(tenant, number, Configuration.model_validate(data))

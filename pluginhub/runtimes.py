@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -19,16 +19,26 @@ from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, I
 from pluginhub.context import Services
 from pluginhub.drivers import Colour, Node, colour_of
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget
-from pluginhub.instances import Instances, handlers_of
+from pluginhub.handoffs import Turnstile
+from pluginhub.instances import Active, Instances, handlers_of
 from pluginhub.interceptors import Interceptor, around_calls, intercept_of
-from pluginhub.pipelines import series, timed
+from pluginhub.offers import Offers
+from pluginhub.pipelines import absent, series, timed
 from pluginhub.plugins import Plugin, hook_of, jobs_of
 from pluginhub.policies import Policy, guard
 from pluginhub.types import Scope, Tenant
 
-__all__ = ["Linked", "RequestLayer", "Runtime", "StreamSource"]
+__all__ = ["Linked", "RequestLayer", "Runtime", "StreamSource", "Way", "plugin_of"]
 
 log = logging.getLogger("pluginhub.runtimes")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way in from outside: a pipeline, and the turnstiles of the instances with state that it passes."""
+
+    node: Node
+    turnstiles: tuple[Turnstile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +46,11 @@ class Linked:
     """A target ready to run: `node` inside other targets, `entry` when called from outside, `job` in a worker."""
 
     name: str
-    kind: str
     node: Node
-    entry: Node
-    job: Node
+    entry: Way
+    job: Way
+    is_whole: bool = True
+    """Whether all of it came up; an optional member that did not is tried again at the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +83,12 @@ class Runtime:
     tenant: Tenant
     revision: int
     configuration: Configuration
+    code: loading.Code = field(default_factory=loading.current)
     head: int = 0
     """The fleet's number it was built for, where the schema turned out to have another."""
     used: float = field(default_factory=monotonic)
     _linked: dict[str, Linked] = field(default_factory=dict)
-    _points: dict[str, Node | None] = field(default_factory=dict)
+    _points: dict[str, Way | None] = field(default_factory=dict)
     _layers: tuple[RequestLayer, ...] | None = None
     _wraps: bool | None = None
     _added: dict[Scope, list[Interceptor]] | None = None
@@ -84,10 +96,15 @@ class Runtime:
     _counter: threading.Lock = field(default_factory=threading.Lock)
     _leases: int = 0
     _retired: Callable[[Runtime], None] | None = None
+    _ended: bool = False
     instances: Instances = field(init=False)
+    offers: Offers = field(init=False)
+    _private: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.instances = Instances(self.tenant, self.configuration, lambda name: self._link_once(name).node)
+        self._private = self.configuration.private()
+        self.offers = Offers(self.configuration, self.code)
+        self.instances = Instances(self.tenant, self.configuration, self.code, lambda name: self._link_once(name).node)
 
     # Leases
 
@@ -103,48 +120,38 @@ class Runtime:
     def release(self) -> None:
         with self._counter:
             self._leases -= 1
-            ended = self._retired if self._leases == 0 else None
-        if ended is not None:
-            ended(self)
+            is_last = self._leases == 0 and self._retired is not None
+        if is_last:
+            self.end()
 
     def retire(self, when_ended: Callable[[Runtime], None]) -> None:
-        """Serve no new runs; call `when_ended` once, after the last."""
+        """Serve no new runs; call `when_ended` once, after the last, or at `end`."""
         with self._counter:
             self._retired = when_ended
             idle = self._leases == 0
         if idle:
-            when_ended(self)
+            self.end()
+
+    def end(self) -> int:
+        """Wait for runs no longer, and return how many there are still."""
+        with self._counter:
+            ended, self._ended = self._ended, True
+        if not ended and self._retired is not None:
+            self._retired(self)
+        return self._leases
+
+    def follow(self, code: loading.Code) -> bool:
+        """Go on with the code of another generation; false where that changes any plugin of this tenant."""
+        plugins = {plugin_of(spec) for _, spec in self.configuration.targets()} - {""}
+        if any(code.label(plugin) != self.code.label(plugin) for plugin in plugins):
+            return False
+        self.code = self.instances.code = code
+        self.offers = Offers(self.configuration, code)
+        return True
 
     @property
     def busy(self) -> bool:
         return self._leases > 0
-
-    # What the tenant has
-
-    def targets(self) -> dict[str, tuple[str, str]]:
-        """Return what can be run, as `{name: (kind, title)}`."""
-        found = {}
-        for kind, name, spec in self._enabled():
-            if kind != "registration" or self._has_hook(spec, "process"):
-                found[name] = (kind, spec.title or self._title(spec))
-        return found
-
-    def streams(self) -> dict[str, str]:
-        """Return the streams, as `{name: title}`."""
-        return {
-            name: spec.title or self._title(spec)
-            for kind, name, spec in self._enabled()
-            if kind == "registration" and self._has_hook(spec, "stream")
-        }
-
-    def handlers(self) -> dict[str, str]:
-        """Return the handlers of jobs, as `{"<registration>.<handler>": title}`."""
-        found = {}
-        for kind, name, spec in self._enabled():
-            entry = loading.catalog().get(spec.plugin) if kind == "registration" else None
-            for handler in (*entry.jobs, *entry.adds_handlers) if entry else ():
-                found[f"{name}.{handler}"] = f"{spec.title or self._title(spec)}: {handler}"
-        return found
 
     # What can be called
 
@@ -153,45 +160,56 @@ class Runtime:
         linked = self._linked.get(name)
         return linked if linked is not None else crossing.apart(self._link_once, name)
 
+    def entry(self, name: str) -> Way:
+        """Return the way into a target from outside, where private members of a composition are unknown."""
+        if name in self._private:
+            raise UnknownTarget(name, self.offers.targets())
+        return self.target(name).entry
+
+    async def aentry(self, name: str) -> Way:
+        """The asynchronous twin of `entry`."""
+        return self.entry(name) if name in self._linked else await crossing.in_thread(self.entry, name)
+
     async def atarget(self, name: str) -> Linked:
         linked = self._linked.get(name)
         return linked if linked is not None else await crossing.in_thread(self._link_once, name)
 
     def stream(self, name: str) -> StreamSource:
         """Return a target that streams. Raises `UnknownTarget` or `NotReady`. May activate: not on an event loop."""
-        if name not in self.streams():
-            raise UnknownTarget(name, self.streams(), kind="stream")
+        if name not in self.offers.streams():
+            raise UnknownTarget(name, self.offers.streams(), kind="stream")
         active = self.instances.get(name)
         hook = hook_of(active.plugin, "stream")
         if hook is None:
             raise NotReady(f"The plugin of {name!r} has no stream hook any more.", hint="Check its version.")
         return StreamSource(name, active.plugin, hook, active.services, colour_of(hook))
 
-    def handler(self, name: str) -> Node:
+    def handler(self, name: str) -> Way:
         """Return what handles jobs named `name`: a target, or `<registration>.<handler>`. May activate."""
         if "." not in name:
             return self.target(name).job
         registration, _, handler = name.partition(".")
-        if registration not in self.configuration.registrations or name not in self.handlers():
-            raise UnknownTarget(name, self.handlers(), kind="handler")
+        if registration not in self.configuration.registrations or name not in self.offers.handlers():
+            raise UnknownTarget(name, self.offers.handlers(), kind="handler")
         active = self.instances.get(registration)
         method = jobs_of(active.plugin).get(handler)
         function = getattr(active.plugin, method) if method else handlers_of(active).get(handler)
         if function is None:
             raise NotReady(f"The plugin of {registration!r} does not handle {handler!r}.", hint="Check its activate.")
-        return around_calls(name, self.interceptors("job", name), timed(function, active.services))
+        node = around_calls(name, self.interceptors("job", name), timed(function, active.services))
+        return Way(node, self._turnstiles({registration}))
 
-    def point(self, name: str) -> Node | None:
-        """Return what hangs on a point, as one node; `None` when nothing does."""
+    def point(self, name: str) -> Way | None:
+        """Return what hangs on a point, as one; `None` when nothing does."""
         if name not in self._points:
             spec = self.configuration.points.get(name)
-            targets = spec.targets if spec else ()
-            self._points[name] = (
-                series(name, [(each, self.target(each).entry) for each in targets]) if targets else None
-            )
+            ways = [(each, self.target(each).entry) for each in (spec.targets if spec else ())]
+            turnstiles = {each: None for _, way in ways for each in way.turnstiles}
+            node = series(name, [(each, way.node) for each, way in ways])
+            self._points[name] = Way(node, tuple(turnstiles)) if ways else None
         return self._points[name]
 
-    async def apoint(self, name: str) -> Node | None:
+    async def apoint(self, name: str) -> Way | None:
         """The asynchronous twin of `point`."""
         return self._points[name] if name in self._points else await crossing.in_thread(self.point, name)
 
@@ -222,6 +240,11 @@ class Runtime:
             self._layers = tuple(layers)
         return self._layers
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether the interceptors of requests were brought up."""
+        return self._layers is not None
+
     async def arequest_layers(self) -> tuple[RequestLayer, ...]:
         layers = self._layers
         return layers if layers is not None else await crossing.in_thread(self.request_layers)
@@ -235,7 +258,7 @@ class Runtime:
     def wraps_requests(self) -> bool:
         """Whether any request interceptor can exist, told without activating anything."""
         if self._wraps is None:
-            self._wraps = bool(self._bindings("request")) or any(self._adding())
+            self._wraps = bool(self._bindings("request")) or any(self.offers.adding_middleware())
         return self._wraps
 
     # Linking
@@ -244,58 +267,84 @@ class Runtime:
         with self._locks.setdefault(name, threading.RLock()):
             linked = self._linked.get(name)
             if linked is None:
-                linked = self._linked[name] = self._link(name)
+                linked = self._link(name)
+                if linked.is_whole:
+                    self._linked[name] = linked
             return linked
 
     def _link(self, name: str) -> Linked:
         spec = self.configuration.spec(name) if name in self.configuration.names() else None
-        if spec is None or not spec.enabled:
-            raise UnknownTarget(name, self.targets())
-        kind = self.configuration.kind_of(name) or ""
-        if kind == "registration" and name not in self.targets():
-            raise UnknownTarget(name, self.targets())
-        bare = self._bare(spec)
+        is_mute = isinstance(spec, RegistrationSpec) and not self.offers.has_hook(spec, "process")
+        if spec is None or not spec.enabled or is_mute:
+            raise UnknownTarget(name, self.offers.targets())
+        bare, is_whole = self._bare(spec)
         node = around_calls(name, self.interceptors("call", name, outside=False), bare)
         entry = around_calls(name, self.interceptors("call", name), bare)
-        return Linked(name, kind, node, entry, around_calls(name, self.interceptors("job", name), entry))
+        turnstiles = self._turnstiles({*self.needs([name]), *self.offers.adding_middleware()})
+        job = around_calls(name, self.interceptors("job", name), entry)
+        return Linked(name, node, Way(entry, turnstiles), Way(job, turnstiles), is_whole)
 
-    def _bare(self, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> Node:
-        if isinstance(spec, RegistrationSpec):
+    def _bare(self, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> tuple[Node, bool]:
+        if isinstance(spec, CompositionSpec) and not plugin_of(spec):
+            return self._composition(spec)
+        if not isinstance(spec, ChainSpec):
             active = self.instances.get(spec.name)
-            return compositions.link(active.plugin, active.services)
-        if isinstance(spec, ChainSpec):
-            steps = []
-            for step in spec.steps:
-                policy = Policy(step.time_limit, step.attempts, step.backoff, step.on_failure, step.default)
-                steps.append((step.label or step.target, guard(self._link_once(step.target).node, policy)))
-            return series(spec.name, steps)
-        return self._composition(spec)
+            return compositions.link(active.plugin, active.services), True
+        steps, is_whole = [], True
+        for step in spec.steps:
+            policy = Policy(step.time_limit, step.attempts, step.backoff, step.on_failure, step.default)
+            linked = self._link_once(step.target)
+            is_whole &= linked.is_whole
+            steps.append((step.label or step.target, guard(linked.node, policy)))
+        return series(spec.name, steps), is_whole
 
-    def _composition(self, spec: CompositionSpec) -> Node:
-        if spec.strategy == "parent":
-            active = self.instances.get(spec.name)
-            return compositions.link(active.plugin, active.services)
-        branches = [
-            compositions.Branch(m.key or m.target, self._link_once(m.target).node, m.required) for m in spec.members
-        ]
-        return compositions.compose_members(spec.name, spec.strategy, branches)
+    def _composition(self, spec: CompositionSpec) -> tuple[Node, bool]:
+        branches, is_whole = [], True
+        for member in spec.members:
+            try:
+                linked = self._link_once(member.target)
+                node, is_whole = linked.node, is_whole and linked.is_whole
+            except NotReady as error:
+                if member.required:
+                    raise
+                node, is_whole = absent(error), False
+            branches.append(compositions.Branch(member.key or member.target, node, member.required))
+        assert spec.strategy != "parent"  # that has a plugin, and so an instance
+        return compositions.compose_members(spec.name, spec.strategy, branches), is_whole
 
     # Small questions
 
-    def _enabled(self) -> Iterator[tuple[str, str, Any]]:
-        for name in self.configuration.names():
+    def can_call(self, name: str) -> bool:
+        """Say whether there is an enabled target of this name."""
+        return name in self.configuration.names() and self.configuration.spec(name).enabled
+
+    def needs(self, names: Iterable[str]) -> set[str]:
+        """Return the registrations, and the compositions with code of their own, that calls of targets may pass."""
+        needed: set[str] = {binding.registration for binding in self._bindings("call") if not binding.targets}
+        waiting, seen = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or not self.can_call(name):
+                continue
+            seen.add(name)
             spec = self.configuration.spec(name)
-            if spec.enabled:
-                yield self.configuration.kind_of(name) or "", name, spec
+            if isinstance(spec, ChainSpec):
+                waiting += [step.target for step in spec.steps]
+            elif isinstance(spec, CompositionSpec):
+                waiting += [member.target for member in spec.members]
+            if plugin_of(spec):
+                needed.add(name)
+            needed |= {binding.registration for binding in self._bindings("call") if name in binding.targets}
+        return needed
 
-    def _has_hook(self, spec: RegistrationSpec, hook: str) -> bool:
-        entry = loading.catalog().get(spec.plugin)
-        # A missing or unreadable package hides nothing: its targets answer 503 with the reason.
-        return (hook == "process") if entry is None or entry.problem else _offers(entry, hook)
+    def used_by(self) -> tuple[set[str], set[str]]:
+        """Return what is in use here: the targets and points that were linked."""
+        return set(self._linked), {name for name, way in list(self._points.items()) if way is not None}
 
-    def _title(self, spec: Any) -> str:
-        entry = loading.catalog().get(getattr(spec, "plugin", ""))
-        return (entry.title if entry else "") or spec.name
+    def _turnstiles(self, names: Iterable[str]) -> tuple[Turnstile, ...]:
+        actives: Mapping[str, Active] = self.instances.actives()
+        found = [actives[name].turnstile for name in sorted(names) if name in actives]
+        return tuple(each for each in found if each is not None)
 
     def _bindings(self, scope: Scope) -> list[InterceptorSpec]:
         return [binding for binding in self.configuration.interceptors if binding.scope == scope]
@@ -311,13 +360,6 @@ class Runtime:
             log.warning("The request interceptor %s of %s is not ready: %s", binding.registration, self.tenant, error)
             return RequestLayer(*found, None, str(error), binding.registration)
 
-    def _adding(self) -> Iterator[str]:
-        """Name the enabled registrations whose `activate` adds interceptors."""
-        for kind, name, spec in self._enabled():
-            entry = loading.catalog().get(spec.plugin) if kind == "registration" else None
-            if entry is not None and entry.adds_middleware:
-                yield name
-
     def _from_plugins(self) -> Mapping[Scope, list[Interceptor]]:
         if self._added is None:
             with self._locks.setdefault("added by plugins", threading.RLock()):
@@ -327,7 +369,7 @@ class Runtime:
 
     def _gather_added(self) -> dict[Scope, list[Interceptor]]:
         added: dict[Scope, list[Interceptor]] = {}
-        for name in self._adding():
+        for name in self.offers.adding_middleware():
             try:
                 middleware = self.instances.get(name).services.middleware
             except PluginHubError as error:
@@ -338,5 +380,8 @@ class Runtime:
         return added
 
 
-def _offers(entry: loading.Entry, hook: str) -> bool:
-    return hook in entry.hooks or (hook == "process" and entry.is_composite)
+def plugin_of(spec: RegistrationSpec | ChainSpec | CompositionSpec) -> str:
+    """Return the plugin whose instance a target has, or an empty name."""
+    if isinstance(spec, CompositionSpec) and spec.strategy != "parent":
+        return ""
+    return "" if isinstance(spec, ChainSpec) else spec.plugin

@@ -18,8 +18,8 @@ import pytest
 from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
-from pluginhub import access, tenancy
-from pluginhub.loading import importing
+from pluginhub import access, loading, tenancy
+from pluginhub.presence import presence
 from pluginhub.registry import registry
 from pluginhub.types import Tenant
 from tenants import installation, processes
@@ -78,7 +78,10 @@ def _forget() -> None:
     registry.stop()
     access.forget()
     tenancy.forget()
-    importing._SLOTS.clear()  # remembered failures; the catalog notices by itself what a test changed
+    loading.current().retry()  # the catalog notices by itself what a test changed
+    if loading.current().number:
+        loading.forget()
+    presence.generation_problem = None
 
 
 @pytest.fixture

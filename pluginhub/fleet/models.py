@@ -28,12 +28,17 @@ class Head(models.Model):
 
 
 class Generation(models.Model):
-    """A numbered loading of a distribution's code."""
+    """A numbered loading of plugin code. The newest one says what every process should run."""
 
     number = models.PositiveBigIntegerField(unique=True)
-    distribution = models.CharField(max_length=200)
+    plugin = models.CharField(max_length=200, blank=True, help_text="The plugin whose reload was asked for.")
+    distribution = models.CharField(max_length=200, blank=True)
     version = models.CharField(max_length=100, blank=True)
-    digest = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64, help_text="Of its package's source.")
+    packages = models.JSONField(
+        default=dict, blank=True, help_text="Every package reloaded so far, and the digest of its source."
+    )
+    author = models.CharField(max_length=200, blank=True)
     created = models.DateTimeField(auto_now_add=True)
     note = models.CharField(max_length=500, blank=True)
 

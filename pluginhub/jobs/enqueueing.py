@@ -94,7 +94,7 @@ def _write(tenant: Tenant, fields: dict[str, Any]) -> str:
 
 def _require_known(tenant: Tenant, name: str) -> None:
     with registry.lease(tenant) as runtime:
-        known = {**runtime.targets(), **runtime.handlers()}
+        known = {**runtime.offers.targets(), **runtime.offers.handlers()}
     if name not in known:
         raise UnknownTarget(name, known, kind="target or handler")
 

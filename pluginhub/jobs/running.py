@@ -11,11 +11,10 @@ from django.db import connections
 from pluginhub import drivers, registry, runs, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import NoTenant
-from pluginhub.fleet.models import Head
 from pluginhub.jobs import bells, claiming, ending, horses
 from pluginhub.jobs.claiming import Claim
 from pluginhub.jobs.keeping import Held, Keeper, LeaseLost, TimeUp
-from pluginhub.types import Tenant
+from pluginhub.types import PUBLIC, Tenant
 
 __all__ = ["bell", "work"]
 
@@ -89,18 +88,24 @@ def _handle(held: Held) -> tuple[Any, int]:
     """Run the job's target or handler at the newest revision. Its caller was allowed to ask when it was enqueued."""
     claim, tenant = held.claim, tenancy.current()
     _follow(tenant)
-    with registry.lease(tenant) as runtime, tenancy.fenced():
-        node = runtime.handler(claim.name)
-        run = runs.begin(runtime, caller=claim.caller, seconds=claim.seconds, run_id=str(claim.id), report=held.report)
-        return drivers.run(node, claim.data, run), runtime.revision
+    found = registry.registry.hold(tenant, lambda runtime: runtime.handler(claim.name), claim.seconds)
+    runtime = found.runtime
+    try:
+        with tenancy.fenced():
+            run = runs.begin(
+                runtime, caller=claim.caller, seconds=claim.seconds, run_id=str(claim.id), report=held.report
+            )
+            with runs.ending(run):
+                return drivers.run(found.way.node, claim.data, run), runtime.revision
+    finally:
+        found.release()
 
 
 def _follow(tenant: Tenant) -> None:
-    """Serve the newest revision; told on this thread's connection, since another would have to connect."""
-    heads = Head.objects.using(claiming.alias()).filter(schema=tenant.schema)
-    newest = heads.values_list("revision", flat=True).first() or 0
-    if registry.registry.running().get(tenant.schema, newest) != newest:
-        registry.refresh(tenant)
+    """Serve the newest revision and code; told on this thread's connection, since another would have to connect."""
+    with tenancy.visit(PUBLIC):
+        numbers = registry.numbers(tenant, using=claiming.alias())
+    registry.registry.follow_numbers(numbers)
 
 
 def _end_overdue(held: Held) -> None:

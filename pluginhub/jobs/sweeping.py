@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,9 +16,10 @@ from django.db.models.functions import Now
 from pluginhub import tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import NoTenant
-from pluginhub.fleet.models import Due, Process
+from pluginhub.fleet.models import Due
 from pluginhub.jobs import bells, claiming
-from pluginhub.registry import SEEN_SECONDS, registry
+from pluginhub.presence import presence
+from pluginhub.registry import registry
 from pluginhub.types import PUBLIC
 
 __all__ = ["Sweeper", "sweep"]
@@ -62,7 +62,6 @@ class Sweeper:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._busy = threading.Lock()
-        self._said = float("-inf")
         self._thread = threading.Thread(target=self._run, name="pluginhub sweeper", daemon=True)
 
     def start(self) -> None:
@@ -80,20 +79,19 @@ class Sweeper:
             yield
 
     def _run(self) -> None:
-        registry.kind = "worker"
+        presence.kind = "worker"
         while not self._stop.is_set():
             self._do(self._round)
             self._stop.wait(settings.SWEEP_SECONDS)
         self._do(self._leave)
 
     def _round(self) -> None:
-        if time.monotonic() - self._said >= SEEN_SECONDS:
-            self._said = time.monotonic()
-            tenancy.gate(PUBLIC, registry.say_alive)
+        registry.look()
+        registry.say()
         sweep()
 
     def _leave(self) -> None:
-        tenancy.gate(PUBLIC, Process.objects.filter(id=registry.process).delete)
+        tenancy.gate(PUBLIC, presence.leave)
 
     def _do(self, work: Callable[[], None]) -> None:
         with self._busy:

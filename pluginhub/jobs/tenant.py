@@ -64,4 +64,4 @@ class TenantJobs:
         if name in self.handlers:
             return own
         with registry.lease(self.tenant) as runtime:
-            return own if own in runtime.handlers() else name
+            return own if own in runtime.offers.handlers() else name

@@ -10,6 +10,7 @@ import rq
 from django.db import connections
 from rq.job import Job
 
+from pluginhub import loading
 from pluginhub.jobs import horses
 from pluginhub.jobs.bells import BellOrJob
 from pluginhub.jobs.sweeping import Sweeper
@@ -38,6 +39,8 @@ class Worker(rq.Worker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         signal.signal(horses.STOP_SIGNAL, signal.SIG_IGN)  # inherited: a horse that is not ready yet must not die of it
+        registry.refrain()
+        loading.current().pin()  # horses load the code that there was when their worker began, or was told to reload
         self.sweeper.start()
         try:
             return super().work(*args, **kwargs)

@@ -42,6 +42,10 @@ class Code:
         self._entries = dict(entries or {})
         self._importers = dict(importers or {"": Importer(None)})
         self._pinned: dict[str, bool] = {}
+        self.wanted: Mapping[str, str] = {}
+        """The digests that the fleet's generation asks for, by package."""
+        self.strays: tuple[str, ...] = ()
+        """The packages that were read from disk when it had something else than the fleet wants."""
         self._lock = threading.RLock()
 
     @property
@@ -95,6 +99,11 @@ class Code:
                 names.append(name)
         return names
 
+    def pin(self) -> None:
+        """Read the packages of all plugins now, so that whatever is imported later is as it is now."""
+        for name in discovery.catalog():
+            self.known(name)
+
     def retry(self) -> None:
         """Try failed imports again at their next use: something that was published may have mended them."""
         for importer in list(self._importers.values()):
@@ -119,7 +128,9 @@ class Code:
 
     def numbered(self, number: int) -> Code:
         """Return the same code, of another generation of the fleet that changes nothing here."""
-        return Code(number, self._packages, self._entries, self._importers)
+        made = Code(number, self._packages, self._entries, self._importers)
+        made.wanted, made.strays = self.wanted, self.strays
+        return made
 
     def unlock(self) -> None:
         """Free what is locked by threads that this process does not have."""
@@ -157,6 +168,8 @@ class Code:
         snapshot, entries = _at_rest(found.top)
         self._packages[found.top] = pin(snapshot, self.number)
         self._entries |= entries
+        if self.wanted.get(found.top, snapshot.digest) != snapshot.digest:
+            self.strays += (found.top,)
         return self._entries.get(found.name, found)
 
     def _take_alone(self, found: Entry) -> Entry:
@@ -214,7 +227,7 @@ def forget(name: str | None = None) -> None:
         return
     discovery.rediscover()
     unpin()
-    _process.code = Code(current().number)
+    _process.code = Code()
 
 
 def snapshot_of(top: str) -> Snapshot:

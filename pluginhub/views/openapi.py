@@ -102,7 +102,7 @@ def _document(prefix: str, caller: Caller) -> tuple[int, dict[str, Any]]:
 
 
 def _runs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
-    for name, (kind, title) in runtime.targets().items():
+    for name, (kind, title) in runtime.offers.targets().items():
         result = {
             "type": "object",
             "required": ["result", "run", "revision", "duration_ms"],
@@ -119,7 +119,7 @@ def _runs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
 
 def _jobs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
     key = _parameter("Idempotency-Key", "header", {"type": "string", "maxLength": 255})
-    titles = {name: title for name, (_, title) in runtime.targets().items()} | runtime.handlers()
+    titles = {name: title for name, (_, title) in runtime.offers.targets().items()} | runtime.offers.handlers()
     for name, title in titles.items():
         takes = _takes({} if "." in name else schemas.of(name, "Input")) | {"parameters": [key]}
         job = {"$ref": "#/components/schemas/Job"}
@@ -127,7 +127,7 @@ def _jobs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
 
 
 def _streams(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
-    for name, title in runtime.streams().items():
+    for name, title in runtime.offers.streams().items():
         parameters = [
             {"name": "params", "in": "query", "content": {JSON: {"schema": schemas.of(name, "Params")}}},
             {"name": "cursor", "in": "query", "content": {JSON: {"schema": {}}}},

@@ -1,0 +1,282 @@
+"""Reloading plugin code while it runs: a new generation, followed by every process as revisions are.
+
+A reload covers the top-level package of a plugin and every other package of plugins that imports it. It is rehearsed
+where it is asked for: read, imported, built, activated and asked for its health beside what serves. Only then does it
+become a row, which every process follows by itself; one that cannot keeps the code it has, and says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Iterable, Iterator
+
+from django.conf import settings as django_settings
+from django.db import connections, transaction
+from django_tenants.utils import get_tenant_database_alias
+
+from pluginhub import handoffs, loading, replacing, tenancy
+from pluginhub.exceptions import NotReady, PluginHubError
+from pluginhub.fleet.models import Generation
+from pluginhub.following import HEADS, ring
+from pluginhub.instances import Instances
+from pluginhub.loading import Code, Entry
+from pluginhub.loading.snapshots import Snapshot
+from pluginhub.presence import Problem, presence
+from pluginhub.registry import registry
+from pluginhub.runtimes import Runtime, plugin_of
+from pluginhub.types import PUBLIC, Tenant
+
+__all__ = ["ReloadRefused", "catch_up", "covered", "reload", "reload_here"]
+
+log = logging.getLogger("pluginhub.reloading")
+
+LOCK = 0x706C756767656E
+"""The key of the advisory lock under which generations are numbered."""
+
+COLLECTORS = frozenset({"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum", "REGISTRY"})
+"""What a module takes from prometheus_client when it registers collectors for the whole process."""
+
+
+class ReloadRefused(PluginHubError):
+    """The code cannot be reloaded. What serves is not touched."""
+
+    status = 409
+    title = "Reload refused"
+
+
+def reload(plugin: str, version: str = "", *, author: str, note: str = "", rehearse: bool = True) -> Generation:
+    """Have the whole fleet load a plugin's package anew, from the code on disk; return the new generation.
+
+    `version`, where given, must be the installed one. Raises `ReloadRefused`, with the reason, where the package cannot
+    be reloaded or does not come up; nothing changes then. Without `rehearse`, processes find out by themselves.
+    """
+    found = _installed(plugin, version)
+    code = loading.current()
+    snapshots = _snapshots(covered(found.top))
+    trial = _trial(code, snapshots, code.number)
+    if rehearse:
+        _rehearse(trial, {snapshot.top for snapshot in snapshots})
+    with tenancy.visit(PUBLIC), transaction.atomic(using=get_tenant_database_alias()):
+        generation = _write(found, snapshots, author, note)
+        transaction.on_commit(lambda: ring(HEADS), using=get_tenant_database_alias(), robust=True)
+    return generation
+
+
+def reload_here(tops: Iterable[str]) -> None:
+    """Load packages anew in this process alone, as they are on disk. Raises `NotReady`; what serves then serves on."""
+    code = loading.current()
+    take_over(_trial(code, _snapshots(tops), code.number))
+
+
+def catch_up(number: int) -> None:
+    """Bring this process to the fleet's newest generation; where that fails, keep the code there is, and why."""
+    before = presence.generation_problem
+    try:
+        row = tenancy.gate(PUBLIC, Generation.objects.order_by("-number").first)
+        if row is None or row.number <= loading.current().number:
+            return
+        number = row.number
+        take_over(_wanted(row))
+        presence.generation_problem = None
+    except Exception as error:
+        problem = presence.generation_problem = Problem.of(error, 0, number, before)
+        if before is None or before.why != problem.why:
+            log.warning("Generation %s is not taken: %s", number, problem.why, exc_info=error)
+
+
+def take_over(code: Code) -> None:
+    """Make other code the current one, and replace every runtime that it changes, one by one.
+
+    Raises `NotReady` where no runtime that uses it comes up with it: then nothing was replaced.
+    """
+    taken, refused = 0, []
+    for runtime in registry.runtimes():
+        if runtime.follow(code):
+            continue
+        registry.replace(runtime.tenant, code=code)
+        problem = presence.problems.get(runtime.tenant.schema)
+        if problem is not None and problem.generation == code.number and problem.revision == runtime.revision:
+            refused.append(problem)
+        else:
+            taken += 1
+    if refused and not taken:
+        raise NotReady(refused[0].why, hint="The code that serves goes on. Correct the plugin and reload again.")
+    loading.become(code)
+
+
+def covered(top: str) -> list[str]:
+    """Return the packages that a reload of one covers: it, and those of other plugins that import it, by whatever way.
+
+    Raises `ReloadRefused` for one that cannot be loaded twice.
+    """
+    imported = {each: set(_imported(loading.snapshot_of(each))) for each in _tops()}
+    tops, waiting = set[str](), [top]
+    while waiting:
+        name = waiting.pop()
+        if name not in tops:
+            tops.add(name)
+            waiting += [other for other, names in imported.items() if name in names]
+    for name in sorted(tops):
+        reason = _unloadable(loading.snapshot_of(name))
+        if reason:
+            raise ReloadRefused(
+                f"The package {name!r} cannot be reloaded while it runs: {reason}",
+                hint="Deploy it, and restart the processes.",
+            )
+    return sorted(tops)
+
+
+def _installed(plugin: str, version: str) -> Entry:
+    loading.rediscover()
+    found = loading.entry(plugin)
+    if version and version != found.version:
+        here = f"{found.distribution} {found.version}" if found.version else f"a {found.origin} without version"
+        raise ReloadRefused(
+            f"Version {version} of {plugin!r} is not installed here: there is {here}.",
+            hint=f"Install it first: pip install '{found.distribution or plugin}=={version}'.",
+        )
+    if found.problem:
+        raise ReloadRefused(f"Plugin {plugin!r} cannot be loaded: {found.problem}", hint="Correct it, and reload.")
+    return found
+
+
+def _tops() -> set[str]:
+    """Return the packages of the catalog that have source of their own, the host's left out."""
+    host = {app.partition(".")[0] for app in django_settings.INSTALLED_APPS}
+    found = set()
+    for entry in loading.catalog().values():
+        if entry.top not in host and entry.path and entry.origin != "setting":
+            found.add(entry.top)
+    return found
+
+
+def _snapshots(tops: Iterable[str]) -> list[Snapshot]:
+    return [loading.snapshot_of(top) for top in tops]
+
+
+def _trial(code: Code, snapshots: list[Snapshot], number: int) -> Code:
+    """Load packages aside, and import of them what is imported now. Raises `NotReady`."""
+    tops = {snapshot.top for snapshot in snapshots}
+    loading.rediscover()
+    trial = code.renewed(snapshots, number)
+    for name in code.loaded():
+        if code.entry(name).top in tops:
+            trial.load(name)
+    return trial
+
+
+def _wanted(row: Generation) -> Code:
+    """Return the code that a generation asks for, where the disk has it. Raises `NotReady`."""
+    code = loading.current()
+    snapshots = []
+    for top, digest in sorted(row.packages.items()):
+        package = code.packages.get(top)
+        if package is None or package.snapshot.digest == digest:
+            continue  # read when it is first used; or that very source runs already
+        snapshot = loading.snapshot_of(top)
+        if snapshot.digest != digest:
+            raise NotReady(
+                f"The package {top!r} on this machine is not the one that was reloaded.",
+                hint=f"Deploy version {row.version or 'of that reload'} here, too.",
+            )
+        snapshots.append(snapshot)
+    made = _trial(code, snapshots, row.number) if snapshots else code.numbered(row.number)
+    made.wanted = row.packages
+    made.retry()
+    return made
+
+
+def _write(found: Entry, snapshots: list[Snapshot], author: str, note: str) -> Generation:
+    with connections[get_tenant_database_alias()].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    newest = Generation.objects.order_by("-number").first()
+    number = newest.number + 1 if newest else 1
+    packages = dict(newest.packages) if newest else {}
+    packages |= {snapshot.top: snapshot.digest for snapshot in snapshots}
+    digest = next(snapshot.digest for snapshot in snapshots if snapshot.top == found.top)
+    return Generation.objects.create(
+        number=number, plugin=found.name, distribution=found.distribution, version=found.version,
+        digest=digest, packages=packages, author=author, note=note,
+    )  # fmt: skip
+
+
+# The rehearsal
+
+
+def _rehearse(trial: Code, tops: set[str]) -> None:
+    """Bring up one registration of each plugin of the packages with the new code, and take it down again."""
+    plugins = {entry.name for entry in loading.catalog().values() if entry.top in tops}
+    seen: set[str] = set()
+    for tenant in tenancy.tenants():
+        if seen == plugins:
+            return
+        try:
+            runtime = replacing.build(tenant, trial)
+        except NotReady:
+            continue  # not migrated yet: it has no plugins
+        for name, plugin in _concerned(runtime, tops):
+            if plugin not in seen:
+                seen.add(plugin)
+                _try_on(tenant, runtime.instances, name, plugin)
+
+
+def _concerned(runtime: Runtime, tops: set[str]) -> Iterator[tuple[str, str]]:
+    for _, spec in runtime.configuration.targets():
+        plugin = plugin_of(spec)
+        entry = runtime.code.known(plugin) if plugin and spec.enabled else None
+        if entry is not None and entry.top in tops:
+            yield spec.name, plugin
+
+
+def _try_on(tenant: Tenant, instances: Instances, name: str, plugin: str) -> None:
+    try:
+        active = instances.get(name)
+        with tenancy.visit(tenant):
+            handoffs.check_health(active.plugin, active.services)
+    except PluginHubError as error:
+        raise ReloadRefused(
+            f"With the new code, {name!r} of tenant {tenant} does not come up: {error.detail}", hint=error.hint
+        ) from error
+    finally:
+        tenancy.gate(tenant, instances.end)
+
+
+# What can be loaded twice
+
+
+def _imported(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the top-level packages that any module imports, at the top or inside functions."""
+    for _, tree in snapshot.trees():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Import(names=names):
+                    yield from (alias.name.partition(".")[0] for alias in names)
+                case ast.ImportFrom(module=str(module), level=0):
+                    yield module.partition(".")[0]
+
+
+def _unloadable(snapshot: Snapshot) -> str:
+    """Return why a package cannot be loaded a second time; empty when it can."""
+    if snapshot.top in {app.partition(".")[0] for app in django_settings.INSTALLED_APPS}:
+        return "it is one of the host's INSTALLED_APPS."
+    if snapshot.binaries:
+        return f"it has compiled extensions ({snapshot.binaries[0]}), which a process loads once."
+    for module, tree in snapshot.trees():
+        for node in ast.walk(tree):
+            reason = _global(node)
+            if reason:
+                return f"{module} {reason}."
+    return ""
+
+
+def _global(node: ast.AST) -> str:
+    match node:
+        case ast.ImportFrom(module="django.db", names=names) if any(alias.name == "models" for alias in names):
+            return "holds Django models, which belong to an app"
+        case ast.ImportFrom(module="django.db.models", names=names) if any(alias.name == "Model" for alias in names):
+            return "holds Django models, which belong to an app"
+        case ast.ImportFrom(module="prometheus_client", names=names):
+            if any(alias.name in COLLECTORS for alias in names):
+                return "registers collectors for the whole process; use context.metrics"
+    return ""

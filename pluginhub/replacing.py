@@ -1,0 +1,119 @@
+"""Replacing a tenant's runtime by another: built aside, warmed, given the state, and then swapped by one reference.
+
+A new revision, a rollback and a reload of code are the same operation. Whatever fails before the swap leaves the older
+runtime serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import OperationalError, ProgrammingError
+
+from pluginhub import handoffs, loading, tenancy
+from pluginhub.conf import settings
+from pluginhub.configuration import Configuration
+from pluginhub.exceptions import NotReady
+from pluginhub.instances import Active
+from pluginhub.models import Revision
+from pluginhub.runtimes import Runtime, plugin_of
+from pluginhub.types import Tenant
+
+__all__ = ["build", "is_warm", "rebuild", "succession"]
+
+
+def build(tenant: Tenant, code: loading.Code) -> Runtime:
+    """Build a tenant's newest revision, from data only: one query. Raises `NotReady`."""
+    row = tenancy.gate(tenant, _newest, tenant)
+    if row is None:
+        return Runtime(tenant, 0, Configuration(), code)
+    number, data = row
+    return Runtime(tenant, number, Configuration.model_validate(data), code)
+
+
+def rebuild(older: Runtime, code: loading.Code) -> Runtime:
+    """Build the revision that a runtime serves with other code: no query."""
+    return Runtime(older.tenant, older.revision, older.configuration, code, older.head)
+
+
+def is_warm(older: Runtime, newer: Runtime) -> bool:
+    """Say whether all that is in use is up in the newer runtime, so that it can be swapped in at once."""
+    up = newer.instances.actives()
+    targets, points = older.used_by()
+    for point in points:
+        spec = newer.configuration.points.get(point)
+        targets |= set(spec.targets if spec else ())
+    return newer.needs(targets) | _still_active(older, newer) <= up.keys()
+
+
+@contextmanager
+def succession(older: Runtime, newer: Runtime) -> Iterator[int]:
+    """Bring up in `newer` what is in use in `older`, and move its state; swap in the block.
+
+    Yields how many runs outlive the moving of their instance's state. Raises what keeps the newer one from serving, and
+    then takes down what was brought up for it.
+    """
+    try:
+        _warm(older, newer)
+        fresh = _fresh(older, newer)
+        with handoffs.moving(_pairs(older, fresh), settings.HANDOFF_SECONDS) as outliving:
+            for active in fresh.values():
+                handoffs.check_health(active.plugin, active.services)
+            newer.instances.carry_over(older.instances)  # what came up meanwhile
+            yield outliving
+    except BaseException:
+        newer.instances.end()
+        raise
+
+
+def _warm(older: Runtime, newer: Runtime) -> None:
+    targets, points = older.used_by()
+    for name in _still_active(older, newer):
+        newer.instances.get(name)
+    for name in targets:
+        if newer.can_call(name):
+            newer.target(name)
+    for name in points:
+        newer.point(name)
+    if older.has_layers:
+        newer.request_layers()
+
+
+def _still_active(older: Runtime, newer: Runtime) -> set[str]:
+    """Name what is up in the older runtime and has a place in the newer one."""
+    found = set()
+    for name in older.instances.actives():
+        if newer.can_call(name) and plugin_of(newer.configuration.spec(name)):
+            found.add(name)
+    return found
+
+
+def _fresh(older: Runtime, newer: Runtime) -> dict[str, Active]:
+    """Return the newer instances that were not carried over."""
+    before = {id(active) for active in older.instances.actives().values()}
+    return {name: active for name, active in newer.instances.actives().items() if id(active) not in before}
+
+
+def _pairs(older: Runtime, fresh: dict[str, Active]) -> list[handoffs.Pair]:
+    """Return the older instances with state, each with its successor."""
+    pairs = []
+    for name, old in older.instances.actives().items():
+        new = fresh.get(name)
+        if old.turnstile is not None and new is not None and old.services.plugin == new.services.plugin:
+            pairs.append((old.turnstile, old.plugin, old.services, new.plugin, new.services))
+    return pairs
+
+
+def _newest(tenant: Tenant) -> tuple[int, object] | None:
+    try:
+        return Revision.objects.order_by("-number").values_list("number", "data").first()
+    except OperationalError as error:
+        raise NotReady(
+            f"The configuration of tenant {tenant} cannot be read: the database does not answer.",
+            hint="It is tried again at the next call.",
+        ) from error
+    except ProgrammingError as error:
+        raise NotReady(
+            f"Tenant {tenant} has not been migrated.", hint=f"Run manage.py migrate_schemas --schema {tenant.schema}."
+        ) from error
