@@ -3,38 +3,102 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from pluginhub import context, injection, providers
 from pluginhub.caching import TenantCache
-from pluginhub.configuration import CompositionSpec, RegistrationSpec
+from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.context import Services
 from pluginhub.encryption import unseal_config
 from pluginhub.exceptions import NotReady
+from pluginhub.injection import Missing, Suppliers, name_of, provided_by
+from pluginhub.loading import Code, Entry
 from pluginhub.metrics import Metrics
 from pluginhub.pipelines import errors_of
 from pluginhub.plugins import Plugin
+from pluginhub.providers import OWN
 from pluginhub.storage import TenantStorage
 from pluginhub.types import Tenant
 
-__all__ = ["build", "configured", "services_of"]
+__all__ = ["build", "check_provided", "configured", "offering", "services_of", "suppliers"]
 
 make_jobs: Callable[[Tenant, str], context.Jobs] | None = None
 """What makes a registration's `context.jobs`: set when the app is ready, since jobs run plugins and so stand above."""
 
 
-def build(cls: type[Plugin], spec: RegistrationSpec | CompositionSpec, services: Services) -> Plugin:
+def build(
+    cls: type[Plugin],
+    spec: RegistrationSpec | CompositionSpec,
+    services: Services,
+    offered: Callable[[Any], Any] | None = None,
+    provide: Callable[[Any], Any] | None = None,
+) -> Plugin:
     """Make the plugin object of a registration, or of a composition with code of its own. Activates nothing.
 
-    Raises `NotReady` for a configuration that does not fit, `DependencyError` for a service that nobody provides, and
-    what the constructor raises.
+    `offered` returns what another registration's plugin provides, `provide` what providers make; both take a type and
+    raise `Missing`. Raises `NotReady` for a configuration that does not fit, `DependencyError` for a service that
+    nobody provides, and what the constructor raises.
     """
     assert services.tenant is not None
     config = configured(cls, spec, services.tenant)
-    return injection.build(cls, config=config, services=_known(services), provide=providers.provide)
+    known = {kind: getattr(services, field) for kind, field in OWN.items()}
+    source = provide or providers.of(services.tenant).get
+
+    def find(wanted: Any) -> Any:
+        for instead in providers.overridden(wanted):
+            return instead
+        try:
+            return _offered(offered, wanted)
+        except Missing as missing:
+            return _also(source, wanted, missing.why)
+
+    return injection.build(cls, config=config, services=known, provide=find)
+
+
+def check_provided(plugin: Plugin, services: Services) -> None:
+    """Note what a plugin that has been activated provides by being of that type; raise `NotReady` for what is missing.
+
+    Also for what `context.provide` got and `provides` does not list: nobody would find it.
+    """
+    listed, given = provided_by(type(plugin)), services.provided
+    for kind in listed:
+        if kind not in given and _is_a(plugin, kind):
+            given[kind] = plugin
+    _refuse(services, [kind for kind in listed if kind not in given], "lists {} in provides, and provided none")
+    _refuse(services, [kind for kind in given if kind not in listed], "provided {}, which its provides does not list")
+
+
+def offering(configuration: Configuration, entry_of: Callable[[str], Entry | None]) -> Callable[[str], Iterable[str]]:
+    """Return what names the enabled registrations that may provide a type, told by its name from their source."""
+    by_name: dict[str, list[str]] = {}
+    for _, spec in configuration.targets():
+        plugin = "" if isinstance(spec, ChainSpec) or not spec.enabled else spec.plugin
+        entry = entry_of(plugin) if plugin else None
+        for written in entry.provides if entry is not None else ():
+            by_name.setdefault(written.rpartition(".")[2], []).append(spec.name)
+    return lambda name: by_name.get(name, ())
+
+
+def suppliers(configuration: Configuration, code: Code) -> Suppliers:
+    """Return who provides what to whom in a configuration, with the plugins of one generation of code."""
+
+    targets = {spec.name: spec for _, spec in configuration.targets()}
+
+    def class_of(name: str) -> type[Plugin] | None:
+        spec = targets.get(name)
+        plugin = spec.plugin if isinstance(spec, RegistrationSpec | CompositionSpec) else ""
+        return code.load(plugin) if plugin else None
+
+    def uses(name: str) -> list[str]:
+        spec = targets.get(name)
+        if isinstance(spec, ChainSpec):
+            return [step.target for step in spec.steps]
+        return [member.target for member in spec.members] if isinstance(spec, CompositionSpec) else []
+
+    return Suppliers(offering(configuration, code.known), class_of, uses)
 
 
 def services_of(spec: RegistrationSpec | CompositionSpec, tenant: Tenant) -> Services:
@@ -68,14 +132,31 @@ def configured(cls: type[Plugin], spec: RegistrationSpec | CompositionSpec, tena
         ) from error
 
 
-def _known(services: Services) -> dict[Any, Any]:
-    return {
-        TenantStorage: services.storage,
-        context.Storage: services.storage,
-        TenantCache: services.cache,
-        context.Cache: services.cache,
-        context.Jobs: services.jobs,
-        Metrics: services.metrics,
-        Tenant: services.tenant,
-        logging.Logger: services.log,
-    }
+def _offered(offered: Callable[[Any], Any] | None, wanted: Any) -> Any:
+    if offered is None:
+        raise Missing(wanted)
+    return offered(wanted)
+
+
+def _also(provide: Callable[[Any], Any], wanted: Any, why: str) -> Any:
+    try:
+        return provide(wanted)
+    except injection.RunOnly:
+        raise
+    except Missing as missing:
+        raise Missing(wanted, f"{why} {missing.why}".strip()) from None
+
+
+def _is_a(plugin: Plugin, kind: Any) -> bool:
+    try:
+        return isinstance(plugin, kind)
+    except TypeError:  # a protocol that cannot tell, or no type at all
+        return False
+
+
+def _refuse(services: Services, kinds: list[Any], what: str) -> None:
+    if kinds:
+        raise NotReady(
+            f"{services.name!r} {what.format(', '.join(map(name_of, kinds)))}.",
+            hint="Call context.provide(Type, instance) in activate, for each type listed and no other.",
+        )

@@ -14,10 +14,14 @@
 | pluginhub.E010 | django-rq holds bells back until a request is finished |
 | pluginhub.E011 | transactions are not READ COMMITTED |
 | pluginhub.E012 | the public schema is not named `public` |
+| pluginhub.E013 | `PROVIDERS` names what is no provider, or providers do not fit together |
+| pluginhub.E014 | `PLUGINS` names what is no plugin |
+| pluginhub.E015 | `PLUGINS_DIR` is no folder |
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -35,9 +39,18 @@ from django_tenants.utils import (
     has_multi_type_tenants,
 )
 
-from pluginhub import conf
+from pluginhub import conf, loading, providers
 
-__all__ = ["check_apps", "check_channel_layers", "check_database", "check_middleware", "check_queues", "check_settings"]
+__all__ = [
+    "check_apps",
+    "check_channel_layers",
+    "check_database",
+    "check_middleware",
+    "check_plugins",
+    "check_providers",
+    "check_queues",
+    "check_settings",
+]
 
 MIDDLEWARE = "pluginhub.middleware.PluginMiddleware"
 SETTINGS_DOCS = "See docs/hosting.md."
@@ -172,6 +185,45 @@ def check_queues(app_configs: Any, **_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register("pluginhub")
+def check_providers(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """Import the host's providers and see whether they fit together. Makes no service."""
+    if _is_unreadable():
+        return []
+    return [Error(error.detail, hint=error.hint, id="pluginhub.E013") for error in providers.host_problems()]
+
+
+@register("pluginhub")
+def check_plugins(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """Look for the plugins that settings name, without importing any."""
+    if _is_unreadable() or conf.settings.SAFE_MODE:  # no plugin may keep a process in safe mode from starting
+        return []
+    folder = conf.settings.PLUGINS_DIR
+    if folder is not None and not os.path.isdir(folder):
+        return [
+            Error(
+                f"PLUGINHUB['PLUGINS_DIR'] is {os.fspath(folder)!r}, which is no folder.",
+                hint="Create it, or remove the setting.",
+                id="pluginhub.E015",
+            )
+        ]
+    entries = loading.catalog()
+    return [
+        Error(
+            f"PLUGINHUB['PLUGINS'][{name!r}] cannot be loaded: {entries[name].problem}",
+            hint="Correct or remove it; PLUGINHUB_SAFE_MODE=1 starts without plugins.",
+            id="pluginhub.E014",
+        )
+        for name in sorted(conf.settings.PLUGINS)
+        if entries[name].problem
+    ]
+
+
+def _is_unreadable() -> bool:
+    """Say whether the settings cannot be read at all, as E001 tells."""
+    return bool(conf.problems(getattr(django_settings, conf.NAME, {})))
 
 
 def _missing_queues(named: dict[str, str], queues: dict[str, Any]) -> Iterator[CheckMessage]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from pluginhub.exceptions import DependencyError, HookError, NoTenant
+from pluginhub.injection import Missing, name_of
 from pluginhub.metrics import Metrics
 from pluginhub.types import HOST, Caller, Json, Scope, Tenant
 
@@ -23,8 +24,8 @@ Pairs: TypeAlias = list[tuple[str, Any]]
 """Keys and values of a storage; a name of its own, since `list` is a method there."""
 
 
-def _nothing(service: type) -> Any:
-    raise LookupError(service)
+def _nothing(service: Any, run: Run) -> Any:
+    raise Missing(service)
 
 
 class Storage(Protocol):
@@ -116,6 +117,8 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("pluginhub.plugins"))
     middleware: Middleware = field(default_factory=Middleware)
+    provided: dict[Any, Any] = field(default_factory=dict)
+    """What the plugin provides to others, by type."""
 
 
 @dataclass(slots=True)
@@ -130,8 +133,10 @@ class Run:
     cursor: Any = None
     invoke: Callable[[Any, Any, Run], Any] | None = None
     ainvoke: Callable[[Any, Any, Run], Any] | None = None
-    provide: Callable[[type], Any] = _nothing
-    """Returns a service by its type, or raises `LookupError`."""
+    provide: Callable[[Any, Run], Any] = _nothing
+    """Returns a service of a run by its type, or raises `Missing`."""
+    opened: Any = None
+    """What `provide` keeps for services that live as long as this run; nothing until one is asked for."""
     report: Callable[[int, int | None, str], None] | None = None
 
     def remaining(self) -> float | None:
@@ -206,14 +211,25 @@ class Context:
         return self._services.middleware
 
     def get(self, service: type[T]) -> T:
-        """Return a service of this run by its type."""
+        """Return a service by its type: one that lives as long as this run, its tenant, or the process."""
         try:
-            return cast(T, self._run.provide(service))
-        except LookupError:
+            return cast(T, self._run.provide(service, self._run))
+        except Missing as missing:
             raise DependencyError(
-                f"Nobody provides {service.__qualname__} to this run.",
-                hint="Add a provider to PLUGINHUB['PROVIDERS'].",
+                f"Nobody provides {name_of(service)} to this run.",
+                hint=f"{missing.why} Add a provider to PLUGINHUB['PROVIDERS'].".strip(),
             ) from None
+
+    def provide(self, service: type[T], instance: T) -> None:
+        """Let the tenant's other plugins have `instance` in their constructors, by type. Only in `activate`.
+
+        `service` is one of those that the class lists in `provides`.
+        """
+        if not self._services.middleware.open:
+            raise HookError("context.provide works in activate only.", hint="Move the call there.")
+        if service in self._services.provided:
+            raise HookError(f"{name_of(service)} is provided twice.", hint="Provide one of each type.")
+        self._services.provided[service] = instance
 
     def call(self, target: Any, value: Any) -> Any:
         """Run another target of this tenant by name, or a child of a composite, within this run's deadline."""

@@ -63,22 +63,22 @@ def perform(
     target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
 ) -> Outcome:
     """Run a target and tell which run and revision it was, and how long it took."""
-    runtime = registry.acquire(runs.allowed(caller))
+    seconds = _seconds(timeout)
+    held = registry.hold(runs.allowed(caller), lambda runtime: runtime.entry(target), seconds)
     try:
-        node = runtime.target(target).entry
-        return run_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
+        return run_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
     finally:
-        runtime.release()
+        held.release()
 
 
 async def aperform(
     target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
 ) -> Outcome:
     """The asynchronous twin of `perform`."""
-    runtime = await registry.aacquire(runs.allowed(caller))
-    with crossing.holding(runtime.release):
-        node = (await runtime.atarget(target)).entry
-        return await arun_node(runtime, node, value, caller=caller, seconds=_seconds(timeout), run_id=run_id)
+    seconds = _seconds(timeout)
+    held = await registry.ahold(runs.allowed(caller), lambda runtime: runtime.aentry(target), seconds)
+    with crossing.holding(held.release):
+        return await arun_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
 
 
 def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
@@ -86,7 +86,12 @@ def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
     one = runs.begin(runtime, **about)
     started = time.perf_counter()
     with tenancy.fenced():
-        result = drivers.run(node, value, one)
+        try:
+            result = drivers.run(node, value, one)
+        except BaseException as error:
+            runs.end(one, error)
+            raise
+        runs.end(one)
     return _ended(result, one, started)
 
 
@@ -95,7 +100,12 @@ async def arun_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> O
     one = runs.begin(runtime, **about)
     started = time.perf_counter()
     with tenancy.fenced():
-        result = await drivers.arun(node, value, one)
+        try:
+            result = await drivers.arun(node, value, one)
+        except BaseException as error:
+            await runs.aend(one, error)
+            raise
+        await runs.aend(one)
     return _ended(result, one, started)
 
 
@@ -116,10 +126,10 @@ def listing(*, caller: Caller = HOST) -> dict[str, Any]:
     try:
         return {
             "targets": [
-                {"name": name, "kind": kind, "title": title} for name, (kind, title) in runtime.targets().items()
+                {"name": name, "kind": kind, "title": title} for name, (kind, title) in runtime.offers.targets().items()
             ],
-            "streams": _named(runtime.streams()),
-            "handlers": _named(runtime.handlers()),
+            "streams": _named(runtime.offers.streams()),
+            "handlers": _named(runtime.offers.handlers()),
             "revision": runtime.revision,
         }
     finally:

@@ -31,10 +31,12 @@ class Plugin:
     Hooks, in the order they are called; define the ones you need:
 
     `activate(context)`
-        Once, before the first run. Open resources here. May call `context.middleware.use(f, scope=…)` and
-        `context.jobs.process(name, f)`. If it raises, the registration is not ready and `deactivate` is not called.
+        Once, before the first run. Open resources here. May call `context.middleware.use(f, scope=…)`,
+        `context.jobs.process(name, f)` and `context.provide(Type, instance)`. If it raises, the registration is not
+        ready and `deactivate` is not called.
     `restore_state(state)`
-        After `activate`, when an older instance of this registration handed its state over: what `get_state` returned.
+        After `activate`, when an older instance of this registration handed its state over: what `get_state` returned,
+        migrated to this class's `state_version`. If it raises, the older instance serves on.
     `process(value, context)`
         Each run: takes a value, returns the result. Raise `Refuse`, `RetryLater` or `Fatal` to choose what happens
         next; return or raise `Stop(value)` to end the chain.
@@ -44,9 +46,9 @@ class Plugin:
     `intercept(request, call_next)`
         For interceptors: around an HTTP request, a call, a job or a stream.
     `health()`
-        Raise, or return false, when this instance cannot serve.
+        Raise, or return `False`, when this instance cannot serve. Asked before it takes over from an older one.
     `get_state()`
-        Before the instance is replaced: plain JSON for its successor.
+        Before the instance is replaced: plain JSON for its successor. Reads only: the instance may have to serve on.
     `deactivate(context)`
         Once, after the last run; also when it came up but a child of it, or a later sibling, could not.
 
@@ -59,17 +61,28 @@ class Plugin:
     Output: ClassVar[type[BaseModel] | None] = None
     Params: ClassVar[type[BaseModel] | None] = None
 
+    provides: ClassVar[tuple[type, ...]] = ()
+    """The types that the tenant's other plugins may take in their constructors while this one is enabled. An instance
+    of each is given by `context.provide` in `activate`, unless the plugin itself is one."""
+
     config_version: ClassVar[int] = 1
     state_version: ClassVar[int] = 1
 
     def __init__(self, config: Any = None) -> None:
         """Keep the configuration; override to name the services you need, by type."""
+        if config is None:  # a constructor that does not hand it on must not lose what the hub has put there
+            config = vars(self).get("config")
         self.config: Any = config if config is not None or self.Config is None else self.Config()
 
     @classmethod
     def migrate_config(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:
         """Turn configuration stored by an older `config_version` into today's shape. Pure; called before validation."""
         return data
+
+    @classmethod
+    def migrate_state(cls, state: Any, from_version: int) -> Any:
+        """Turn what `get_state` of another `state_version` returned into today's shape. Pure; before `restore_state`."""
+        return state
 
 
 class CompositePlugin(Plugin):

@@ -1,22 +1,26 @@
-"""The beginning of every run: may this caller, and what does a plugin get to know of it?"""
+"""The beginning of every run, and its end: may this caller, what does a plugin get to know, and what must be closed?"""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from pluginhub import compositions, drivers, providers, tenancy
+from pluginhub import compositions, crossing, drivers, providers, tenancy
 from pluginhub.conf import settings
 from pluginhub.context import Run
-from pluginhub.drivers import Node
+from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import Forbidden, HookError, NotReady, Unauthenticated
+from pluginhub.handoffs import Turnstile
 from pluginhub.plugins import Plugin
-from pluginhub.runtimes import Runtime
+from pluginhub.runtimes import Linked, Runtime
 from pluginhub.types import HOST, Caller, Tenant
 
-__all__ = ["RUN", "Report", "allowed", "begin", "require"]
+__all__ = ["RUN", "Report", "aend", "allowed", "begin", "end", "ending", "require"]
 
 RUN = "pluginhub.run_target"
 """The permission to run, enqueue and subscribe."""
@@ -53,7 +57,10 @@ def begin(
     cursor: Any = None,
     report: Report | None = None,
 ) -> Run:
-    """Return a new run on a runtime that is held, with a deadline in `seconds`, or without one."""
+    """Return a new run on a runtime that is held, with a deadline in `seconds`, or without one.
+
+    End it, on every path, before the runtime is released: by `end`, `aend` or `ending`.
+    """
     return Run(
         id=run_id or uuid.uuid4().hex,
         tenant=runtime.tenant,
@@ -62,19 +69,80 @@ def begin(
         deadline=None if seconds is None else time.monotonic() + seconds,
         revision=runtime.revision,
         cursor=cursor,
-        provide=providers.provide,
+        provide=_services(runtime).in_run,
         invoke=lambda target, value, run: drivers.run(_linked(runtime, target), value, run),
         ainvoke=lambda target, value, run: _ainvoke(runtime, target, value, run),
     )
 
 
+def end(run: Run, error: BaseException | None = None) -> None:
+    """End a run's services, if any was asked for; `error` is what ended the run. Again is harmless."""
+    services = providers.ended(run)
+    if services is not None:
+        services.close(error)
+
+
+async def aend(run: Run, error: BaseException | None = None) -> None:
+    """The asynchronous twin of `end`: what ends does so in a pool thread, after those that the run still is in."""
+    services = providers.ended(run)
+    if services is not None and not crossing.after_hops(partial(services.close, error)):
+        await crossing.in_thread(services.close, error)
+
+
+@contextmanager
+def ending(run: Run) -> Iterator[Run]:
+    """End a run with the block."""
+    try:
+        yield run
+    except BaseException as error:
+        end(run, error)
+        raise
+    end(run)
+
+
+_kept: WeakKeyDictionary[Any, providers.TenantServices] = WeakKeyDictionary()
+
+
+def _services(runtime: Runtime) -> providers.TenantServices:
+    """Return what the plugins of a runtime get by type."""
+    kept = _kept.get(runtime.instances)
+    if kept is None:
+        kept = _kept[runtime.instances] = providers.of(runtime.tenant, runtime.code)
+    return kept
+
+
 def _linked(runtime: Runtime, target: Any) -> Node:
     """Return what a plugin may call: another target by name, or its own child."""
     if isinstance(target, str):
-        return runtime.target(target).node
+        return _Counted.around(runtime.target(target))
     if isinstance(target, Plugin):
         return compositions.link(target)
     raise HookError(f"{target!r} cannot be called.", hint="Pass a target's name or a child plugin.")
+
+
+class _Counted(Node):
+    """A target that a plugin calls by name: its run is counted where state may move, and never waits for that."""
+
+    __slots__ = ("_inner", "_turnstiles")
+
+    def __init__(self, inner: Node, turnstiles: Sequence[Turnstile]) -> None:
+        super().__init__(Colour.MIXED)
+        self._inner = inner
+        self._turnstiles = turnstiles
+
+    @classmethod
+    def around(cls, linked: Linked) -> Node:
+        turnstiles = linked.entry.turnstiles
+        return cls(linked.node, turnstiles) if turnstiles else linked.node
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        for turnstile in self._turnstiles:
+            turnstile.go_on()
+        try:
+            return await driver.run(self._inner, value, run)
+        finally:
+            for turnstile in self._turnstiles:
+                turnstile.leave()
 
 
 async def _ainvoke(runtime: Runtime, target: Any, value: Any, run: Run) -> Any:

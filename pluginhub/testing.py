@@ -1,4 +1,4 @@
-"""Test a plugin without a database: contexts with storage, cache and jobs in memory.
+"""Test a plugin without a database: contexts with storage, cache and jobs in memory. `provided` is for the whole hub.
 
 ```python
 from pluginhub.testing import context
@@ -20,11 +20,12 @@ from pluginhub import injection, lifecycles
 from pluginhub.chains import _ainvoke, _invoke
 from pluginhub.context import Cache, Context, Jobs, Pairs, Run, Services, Storage
 from pluginhub.exceptions import HookError
+from pluginhub.injection import Missing
 from pluginhub.metrics import Metrics
 from pluginhub.plugins import Plugin
 from pluginhub.types import HOST, Caller, Tenant
 
-__all__ = ["MemoryCache", "MemoryJobs", "MemoryStorage", "active", "build", "context"]
+__all__ = ["MemoryCache", "MemoryJobs", "MemoryStorage", "active", "build", "context", "provided"]
 
 P = TypeVar("P", bound=Plugin)
 
@@ -150,10 +151,20 @@ def context(
     services: Mapping[type, Any] | None = None,
     report: Callable[[int, int | None, str], None] | None = None,
 ) -> Context:
-    """Return a context for direct calls of hooks; `report` gets what the plugin says by `context.progress`."""
+    """Return a context for direct calls of hooks; `report` gets what the plugin says by `context.progress`.
+
+    `services` are what `context.get` returns, by type.
+    """
     tenant = tenant or Tenant("tested", "Tested")
+    given: dict[Any, Any] = dict(services or {})
+
+    def provide(wanted: Any, run: Run) -> Any:
+        if wanted not in given:
+            raise Missing(wanted, "Pass it to pluginhub.testing.context(services={…}).")
+        return given[wanted]
+
     run = Run(
-        id="run", tenant=tenant, caller=caller, cursor=cursor, provide=dict(services or {}).__getitem__, report=report,
+        id="run", tenant=tenant, caller=caller, cursor=cursor, provide=provide, report=report,
         invoke=_invoke, ainvoke=_ainvoke,
     )  # fmt: skip
     mine = Services(
@@ -164,7 +175,11 @@ def context(
 
 
 def build(cls: type[P], config: Mapping[str, Any] | None = None, *, provide: Mapping[type, Any] | None = None) -> P:
-    """Make a plugin as the hub would: its configuration validated, its constructor filled in, `provide` first."""
+    """Make a plugin as the hub would: its configuration validated, its constructor filled in.
+
+    `provide` holds what else it asks for, by type, and what stands in for the storage, cache and jobs in memory. Raises
+    `DependencyError` for what is missing.
+    """
     model = cls.Config
     made = model.model_validate(dict(config or {})) if model is not None else None
     mine = context()
@@ -184,3 +199,26 @@ def active(plugin: P, within: Context | None = None) -> Iterator[P]:
         yield plugin
     finally:
         lifecycles.deactivate(plugin, services, lifecycles.UNLIMITED)
+
+
+@contextmanager
+def provided(services: Mapping[type, Any]) -> Iterator[None]:
+    """Provide these services, by type, in place of the real ones within the block: to all that runs in this process.
+
+    For tests of the hub as a whole: plugins come up anew, and so do services that take what was replaced. Afterwards
+    all is as before.
+    """
+    # The rest of this module needs no Django.
+    from pluginhub import providers
+    from pluginhub.registry import registry
+
+    def take_down() -> None:
+        registry.clear()
+        registry.stop()  # waits until what goes down is down
+
+    take_down()
+    with providers.overriding(services):
+        try:
+            yield
+        finally:
+            take_down()

@@ -1,4 +1,4 @@
-"""Whether plugins are there, take their configuration, and understand one another along a chain."""
+"""Whether plugins are there, take their configuration, get what they require, and understand one another in a chain."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import loading
+from pluginhub import injection, loading, providers
+from pluginhub.configuration.constraints import Problem
 from pluginhub.configuration.keys import FieldProblem, unknown_keys
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.encryption import SealError, unseal_config
-from pluginhub.exceptions import NotReady
+from pluginhub.exceptions import DependencyError, NotReady
+from pluginhub.injection import Missing, SeveralSuppliers, Suppliers, provided_by
 from pluginhub.loading import Entry
 from pluginhub.plugins import CompositePlugin, Plugin
 from pluginhub.types import Tenant
@@ -67,6 +69,48 @@ class Plugins:
             if reason:
                 yield index, f"{taker!r} does not take what {giver!r} returns: {reason}"
 
+    def unserved(self, configuration: Configuration) -> list[Problem]:
+        """Return why plugins would not get what they require: from the hub, from one another, or from providers.
+
+        Not of those that are live as they are: a lost provider must not keep an operator from publishing something
+        else. Makes no service.
+        """
+        specs = {spec.name: spec for _, spec in configuration.targets() if spec.enabled}
+        classes = {name: self._classes.get(getattr(spec, "plugin", "")) for name, spec in specs.items()}
+        giving = [name for name, cls in classes.items() if cls is not None and provided_by(cls)]
+        suppliers = Suppliers(lambda _: giving, classes.get, lambda name: _used_by(specs.get(name)))
+        fresh = {name for name, spec in specs.items() if not self._serves(spec)}
+        found: dict[Problem, None] = {}
+        for name, cls in classes.items():
+            for where, message in self._unserved(name, cls, suppliers, fresh) if cls is not None else ():
+                found[(configuration.kind_of(where) or "", where, "plugin", message)] = None
+        return list(found)
+
+    def _unserved(
+        self, name: str, cls: type[Plugin], suppliers: Suppliers, fresh: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield each problem of one plugin, with the fresh registration that it comes from."""
+        services = providers.of(self._tenant)
+
+        def find(wanted: Any) -> None:
+            try:
+                suppliers.of(wanted, name)
+            except Missing:
+                services.check(wanted)
+
+        for problem in injection.problems(cls, providers.OWN, find):
+            involved = [*problem.names, name] if isinstance(problem, SeveralSuppliers) else [name]
+            for where in [each for each in involved if each in fresh][:1]:
+                yield where, str(problem)
+        if name in fresh:
+            yield from _circle(name, suppliers)
+
+    def _serves(self, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> bool:
+        """Say whether a target is live as it is."""
+        if isinstance(spec, ChainSpec) or not self._is_live(spec) or self._live is None:
+            return False
+        return self._live.spec(spec.name).enabled
+
     def _absent(self, plugin: str) -> str:
         """Return why a plugin cannot be used; else keep its class."""
         entry = self._entries.get(plugin)
@@ -117,6 +161,23 @@ class Plugins:
         last = _end(configuration, name, -1)
         cls = self._classes.get(last) if last else None
         return cls.Output if cls else None
+
+
+def _circle(name: str, suppliers: Suppliers) -> Iterator[tuple[str, str]]:
+    try:
+        path = suppliers.cycle(name)
+    except DependencyError:
+        return  # told already
+    if name in path:
+        start = path.index(name)
+        turned = [*path[start:-1], *path[:start], name]
+        yield name, f"This needs itself: {' → '.join(turned)}."
+
+
+def _used_by(spec: RegistrationSpec | ChainSpec | CompositionSpec | None) -> list[str]:
+    if isinstance(spec, ChainSpec):
+        return [step.target for step in spec.steps]
+    return [member.target for member in spec.members] if isinstance(spec, CompositionSpec) else []
 
 
 def _end(configuration: Configuration, name: str, index: int) -> str | None:

@@ -43,8 +43,10 @@ def validate(
         *(problem for spec in configuration.interceptors for problem in view.interceptor(spec)),
         *(problem for spec in points for problem in view.used("point", spec.point, spec.targets)),
     ]
-    # Types are compared along what exists and ends.
-    return problems or [*_cycles(configuration)] or [*_unfitting(configuration, plugins)]
+    # Types are compared, and services looked for, along what exists and ends.
+    return (
+        problems or [*_cycles(configuration)] or [*_unfitting(configuration, plugins), *plugins.unserved(configuration)]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import drivers, runs
+from pluginhub import crossing, drivers, runs
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import Node
 from pluginhub.exceptions import InvalidInput, PluginHubError, mark
@@ -26,18 +25,47 @@ __all__ = ["Opened", "item_of", "open_generator"]
 log = logging.getLogger("pluginhub.streaming")
 
 
+@dataclass(slots=True)
+class Lease:
+    """What a stream holds while it is open: its run, and the tenant's runtime."""
+
+    run: Run
+    runtime: Runtime
+    error: BaseException | None = None
+    """What the stream failed with."""
+
+    def end(self) -> None:
+        try:
+            runs.end(self.run, self.error)
+        finally:
+            self.runtime.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open generator. Lives until `release`, which gives the tenant's runtime back."""
+    """An open generator. Lives until `release`, which ends its run and gives the tenant's runtime back."""
 
     name: str
     tenant: Tenant
     generator: Items
-    release: Callable[[], None] = lambda: None
+    lease: Lease | None = None
     services: Services | None = None
+
+    def release(self) -> None:
+        if self.lease is not None:
+            self.lease.end()
+
+    async def arelease(self) -> None:
+        """The asynchronous twin of `release`: what the run opened ends in a thread, as it may block."""
+        if self.lease is None or self.lease.run.opened is None:
+            self.release()
+        else:
+            await crossing.in_thread(self.release)
 
     def failed(self, error: BaseException) -> None:
         """Mark, count and log what the generator raised."""
+        if self.lease is not None:
+            self.lease.error = error
         if self.services is None:
             return
         _mark(error, self.services)
@@ -56,13 +84,15 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
         run = runs.begin(runtime, caller=caller, cursor=cursor)
         try:
             generator = generated(drivers.run(_around(runtime, source), params, run))
-        except Exception as error:
-            _mark(error, source.services)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                _mark(error, source.services)
+            runs.end(run, error)
             raise
     except BaseException:
         runtime.release()
         raise
-    return Opened(name, tenant, generator, runtime.release, source.services)
+    return Opened(name, tenant, generator, Lease(run, runtime), source.services)
 
 
 def _around(runtime: Runtime, source: StreamSource) -> Node:

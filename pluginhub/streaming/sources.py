@@ -72,7 +72,7 @@ class Source:
         except Exception:
             log.exception("The stream %s of tenant %s did not close cleanly", self._opened.name, self._opened.tenant)
         finally:
-            self._opened.release()
+            await self._opened.arelease()
 
 
 async def open(name: str, params: Any = None, *, cursor: Any = None, caller: Caller) -> Source:  # noqa: A001

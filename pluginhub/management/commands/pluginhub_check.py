@@ -9,11 +9,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import ProgrammingError
 
-from pluginhub import building, configuration, loading, publishing, tenancy
+from pluginhub import building, configuration, loading, providers, publishing, tenancy
 from pluginhub.configuration import ChainSpec, Configuration, Problem
 from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import AllowedPlugin
 from pluginhub.management.commanding import TenantCommand, tenant_named
+from pluginhub.providers import TenantServices
 from pluginhub.types import Tenant
 
 __all__ = ["Command"]
@@ -80,16 +81,25 @@ def _problems(tenant: Tenant, *, drafts: bool) -> Iterator[tuple[str, str]]:
 def _found(tenant: Tenant, value: Configuration) -> list[Problem]:
     found = configuration.validate(value, loading.catalog(), _allowed(tenant))
     unfit = {(kind, name) for kind, name, *_ in found}
-    return [*found, *_unbuilt(tenant, value, unfit)]
+    services = providers.of(tenant).hold()
+    try:
+        return [*found, *_unbuilt(services, value, unfit)]
+    finally:
+        services.release()
 
 
-def _unbuilt(tenant: Tenant, value: Configuration, unfit: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+def _unbuilt(services: TenantServices, value: Configuration, unfit: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     """Make each plugin object, and let it go: what no look at the configuration tells."""
+    code = loading.current()
+    suppliers = building.suppliers(value, code)
     for kind, spec in value.targets():
         if isinstance(spec, ChainSpec) or not spec.enabled or not spec.plugin or (kind, spec.name) in unfit:
             continue
         try:
-            building.build(loading.load(spec.plugin), spec, building.services_of(spec, tenant))
+            if any(suppliers.givers(spec.name)):
+                continue  # what another plugin provides is there once that is active
+            its = building.services_of(spec, services.tenant)
+            building.build(code.load(spec.plugin), spec, its, provide=services.get)
         except PluginHubError as error:
             yield kind, spec.name, "constructor", str(error)
         except Exception as error:  # the author's constructor
