@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from threading import Event, Lock, Thread
 from typing import Any, Generic, TypeVar, cast
 
 from pluginhub import crossing
@@ -33,8 +33,8 @@ class Errand(Generic[T]):
     def __init__(self, f: Callable[[], T], late: Callable[[Any, BaseException | None], Any]) -> None:
         self._f = f
         self._late = late
-        self._done = threading.Event()
-        self._taken = threading.Lock()
+        self._done = Event()
+        self._taken = Lock()
         self._outcome: tuple[T | None, BaseException | None] = (None, None)
         self._given_up = self._ended = False
 
@@ -42,8 +42,9 @@ class Errand(Generic[T]):
         """Return what the call returns. Raises what it raises, and `GivenUp` after `seconds`. Once only."""
         crossing.refuse_on_loop()
         work = copy_context().run
-        threading.Thread(target=work, args=(self._work,), name="pluginhub-errand", daemon=True).start()
+        thread = Thread(target=work, args=(self._work,), name="pluginhub-errand", daemon=True)
         try:
+            thread.start()
             self._done.wait(seconds)
         except BaseException:  # the thread that waits was interrupted
             if not self._give_up():

@@ -1,4 +1,4 @@
-"""Parents with sub-plugins: strategies, and how a tree comes up and goes down."""
+"""Parents with sub-plugins: how their strategies run them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pluginhub import CompositePlugin, Context, Plugin, chains
-from pluginhub.lifecycles import activate, deactivate
 from pluginhub.exceptions import DeadlineExceeded, HookError, place_of
 from tests.unit.engine import Execute, in_both_colours
 
@@ -156,60 +155,6 @@ def test_children_need_no_call_of_the_parents_constructor() -> None:
             self.add_plugin(Add(1))
 
     assert len(Quiet().children) == 1
-
-
-class Recorder(CompositePlugin):
-    def __init__(self, name: str, log: list[str], *, fail: str = "") -> None:
-        self.name, self.log, self.fail = name, log, fail
-
-    def activate(self, context: Context) -> None:
-        self._note("up")
-
-    async def deactivate(self, context: Context) -> None:
-        self._note("down")
-
-    def _note(self, what: str) -> None:
-        self.log.append(f"{what} {self.name}")
-        if self.fail == what:
-            raise RuntimeError(f"{self.name} fails going {what}")
-
-
-def tree(log: list[str], **fail: str) -> Recorder:
-    root, left, leaf, right = (
-        Recorder(name, log, fail=fail.get(name, "")) for name in ("root", "left", "leaf", "right")
-    )
-    root.add_plugin(left, key="left")
-    left.add_plugin(leaf, key="leaf")
-    root.add_plugin(right, key="right")
-    return root
-
-
-def test_a_tree_comes_up_parent_first_and_goes_down_in_reverse() -> None:
-    log: list[str] = []
-    root = tree(log)
-    activate(root)
-    assert log == ["up root", "up left", "up leaf", "up right"]
-    log.clear()
-    deactivate(root)
-    assert log == ["down right", "down leaf", "down left", "down root"]
-
-
-def test_a_failing_activation_takes_down_what_came_up_in_reverse() -> None:
-    log: list[str] = []
-    with pytest.raises(RuntimeError, match="leaf fails going up") as caught:
-        activate(tree(log, leaf="up", left="down"))
-    assert log == ["up root", "up left", "up leaf", "down left", "down root"]
-    assert any("left fails going down" in note for note in caught.value.__notes__)
-
-
-def test_going_down_goes_on_past_failures_and_reports_them_together() -> None:
-    log: list[str] = []
-    root = tree(log, leaf="down", root="down")
-    activate(root)
-    with pytest.raises(ExceptionGroup) as caught:
-        deactivate(root)
-    assert [str(error) for error in caught.value.exceptions] == ["leaf fails going down", "root fails going down"]
-    assert log[-1] == "down root"
 
 
 @in_both_colours
