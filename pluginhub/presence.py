@@ -13,6 +13,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import Process
 from pluginhub.loading import Code
 
@@ -44,8 +45,7 @@ class Problem:
         again = before is not None and (before.revision, before.generation) == (revision, generation)
         delay = min(before.delay * 2, LONGEST_DELAY) if again and before else FIRST_DELAY
         since = before.since if again and before else timezone.now().isoformat(timespec="seconds")
-        why = getattr(error, "detail", "") or f"{type(error).__name__}: {error}"
-        return cls(revision, generation, why, since, time.monotonic() + delay, delay)
+        return cls(revision, generation, _why(error), since, time.monotonic() + delay, delay)
 
     def holds(self, revision: int, generation: int) -> bool:
         """Say whether trying these again should wait."""
@@ -53,6 +53,15 @@ class Problem:
 
     def data(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key not in ("until", "delay")}
+
+
+def _why(error: BaseException) -> str:
+    """Return the reason in words, for operators: also what a plugin raised, which clients are not told."""
+    cause = error.__cause__
+    raised = f"{type(cause).__name__}: {cause}" if cause is not None and not isinstance(cause, PluginHubError) else ""
+    if not isinstance(error, PluginHubError):
+        return f"{type(error).__name__}: {error}"
+    return f"{error.detail} ({raised})" if raised and raised not in error.detail else error.detail
 
 
 class Presence:
