@@ -52,6 +52,10 @@ class Turnstile:
         with self._lock:
             self._inside += 1
 
+    def unlock(self) -> None:
+        """Be free of threads that this process does not have: after a fork."""
+        self._lock = threading.Condition()
+
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1

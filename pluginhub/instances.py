@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import building, crossing, lifecycles, loading, tenancy
+from pluginhub import building, crossing, forks, lifecycles, loading, providers, tenancy
 from pluginhub.conf import settings
 from pluginhub.configuration import CompositionSpec, Configuration, MemberSpec, RegistrationSpec
 from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
 from pluginhub.handoffs import Turnstile, has_state
+from pluginhub.injection import Suppliers
 from pluginhub.lifecycles import Limits
 from pluginhub.plugins import CompositePlugin, Plugin
+from pluginhub.providers import TenantServices
 from pluginhub.types import Tenant
 
 __all__ = ["Active", "Instances", "handlers_of"]
@@ -32,6 +34,14 @@ _holding = threading.Lock()
 _births = itertools.count(1)
 
 
+def _anew() -> None:
+    global _holding
+    _holding = threading.Lock()
+
+
+forks.in_child(_anew, "the lock of live plugins' holders")
+
+
 @dataclass(slots=True, eq=False)
 class Active:
     """A live plugin instance. Lives until no runtime holds it."""
@@ -42,6 +52,8 @@ class Active:
     """What it was made of."""
     turnstile: Turnstile | None
     """Where runs are counted, if it has state to hand over."""
+    givers: tuple[str, ...] = ()
+    """The registrations whose plugins gave it services."""
     born: int = 0
     """Counts up as instances come up; they go down in reverse."""
     holders: int = 1
@@ -75,7 +87,19 @@ class Instances:
         self._actives: dict[str, Active] = {}
         self._failed: dict[str, tuple[float, NotReady]] = {}
         self._locks: dict[str, threading.RLock] = {}
+        self._services: TenantServices | None = None
+        self._suppliers: Suppliers | None = None
         self._ended = False
+
+    @property
+    def services(self) -> TenantServices:
+        """The services of providers, held as long as these instances are."""
+        with _holding:
+            if self._services is None:
+                self._services = providers.of(self.tenant, self.code)
+                if not self._ended:
+                    self._services.hold()
+            return self._services
 
     def get(self, name: str) -> Active:
         """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
@@ -88,10 +112,14 @@ class Instances:
 
     def carry_over(self, older: Instances) -> None:
         """Take over the older runtime's instances of registrations that did not change. May be called again."""
-        for name, active in older.actives().items():
-            if name not in self._actives and self._key(name) == active.key:
+        theirs = older.actives()
+        for name, active in sorted(theirs.items(), key=lambda each: each[1].born):
+            has_givers = all(self._actives.get(giver) is theirs.get(giver) for giver in active.givers)
+            if name not in self._actives and has_givers and self._key(name) == active.key:
                 active.hold()
                 self._actives[name] = active
+        if self._actives:
+            self.services  # noqa: B018 - what was carried over has some of them
 
     def end(self) -> None:
         """Deactivate what no other runtime holds, last come first gone. What comes up later goes down at once."""
@@ -99,7 +127,10 @@ class Instances:
             self._ended = True
             actives = list(self._actives.values())
             self._actives.clear()
+            services, self._services = self._services, None
         _take_down(actives)
+        if services is not None:
+            services.release()
 
     def _activate_once(self, name: str) -> Active:
         with self._locks.setdefault(name, threading.RLock()):
@@ -138,12 +169,18 @@ class Instances:
             raise UnknownTarget(name, self.configuration.registrations, kind="registration")
         cls = self.code.load(spec.plugin)
         services = building.services_of(spec, self.tenant)
+        givers: dict[str, None] = {}
         try:
-            plugin = building.build(cls, spec, services)
+            plugin = building.build(cls, spec, services, self._offering(name, givers), self.services.get)
             members = _give_members(plugin, spec)
             lifecycles.activate(plugin, services, limits())
             born = next(_births)
-            self._bring_up(members, plugin, services)
+            try:
+                building.check_provided(plugin, services)
+                self._bring_up(members)
+            except BaseException:
+                lifecycles.deactivate(plugin, services, limits())
+                raise
         except PluginHubError:
             raise
         except Exception as error:
@@ -153,19 +190,33 @@ class Instances:
                 hint="The process's log has the traceback.",
             ) from error
         turnstile = Turnstile() if has_state(plugin) else None
-        return Active(plugin, services, self._key(name), turnstile, born)
+        return Active(plugin, services, self._key(name), turnstile, tuple(givers), born)
 
-    def _bring_up(self, members: Iterable[_Member], parent: Plugin, services: Services) -> None:
-        """Bring a parent's members up after it, in order; if a required one fails, the parent goes down again."""
+    def _offering(self, asking: str, givers: dict[str, None]) -> Callable[[Any], Any]:
+        """Return what gives a plugin the services of others, which come up first and are noted in `givers`."""
+        if self._suppliers is None:
+            self._suppliers = building.suppliers(self.configuration, self.code)
+        suppliers = self._suppliers
+        suppliers.check(asking)
+
+        def offered(wanted: Any) -> Any:
+            giver = suppliers.of(wanted, asking)
+            found = self.get(giver).services.provided[wanted]
+            givers[giver] = None
+            return found
+
+        return offered
+
+    def _bring_up(self, members: list[_Member]) -> None:
+        """Bring a parent's members up after it, in order; if a required one fails, the others go down again."""
         for member in members:
             try:
                 member.bind(self._member(member.spec.target))
             except Exception as error:
                 if member.spec.required:
                     self._take_back(members)
-                    lifecycles.deactivate(parent, services, limits())
                     raise
-                log.warning("%s of %s goes without %s: %s", services.name, self.tenant, member.spec.target, error)
+                log.warning("A composition of %s goes without %s: %s", self.tenant, member.spec.target, error)
 
     def _take_back(self, members: Iterable[_Member]) -> None:
         """Take down the private members that came up with a parent which then failed."""
@@ -180,7 +231,8 @@ class Instances:
         if not isinstance(spec, RegistrationSpec | CompositionSpec) or not spec.enabled:
             return ()
         members = spec.members if isinstance(spec, CompositionSpec) else ()
-        return (spec.plugin, self.code.label(spec.plugin), spec.config, spec.config_version, members)
+        code = (self.code.label(spec.plugin), providers.sources_of(self.code))
+        return (spec.plugin, *code, spec.config, spec.config_version, members)
 
 
 class _Member(Plugin):

@@ -81,7 +81,7 @@ class Plugin:
 
     @classmethod
     def migrate_state(cls, state: Any, from_version: int) -> Any:
-        """Turn what `get_state` of another `state_version` returned into today's shape. Pure; before `restore_state`."""
+        """Turn what `get_state` of another `state_version` returned into today's shape. Pure."""
         return state
 
 

@@ -72,7 +72,8 @@ class Point:
         try:
             if held.way is _NOTHING:
                 return default(value)
-            outcome = execution.run_node(held.runtime, held.way.node, self._taken(value), caller=caller, seconds=seconds)
+            taken = self._taken(value)
+            outcome = execution.run_node(held.runtime, held.way.node, taken, caller=caller, seconds=seconds)
             return self._given(outcome.result)
         finally:
             held.release()

@@ -65,7 +65,7 @@ def _why(error: BaseException) -> str:
 
 
 class Presence:
-    """What is said of this process in its row of the fleet. Lives as long as the process; a forked child has its own."""
+    """What is said of this process in its row of the fleet. Lives as long as the process."""
 
     def __init__(self) -> None:
         self.reset()
@@ -104,9 +104,7 @@ class Presence:
         facts = {"kind": self.kind, "host": socket.gethostname(), "pid": os.getpid(), "seen": now}
         changed = {**facts, "state": state} if state != self._said else facts
         if not self._said or not Process.objects.filter(id=self.id).update(**changed):
-            Process.objects.update_or_create(
-                id=self.id, defaults={**facts, "state": state, "started": self.started}
-            )
+            Process.objects.update_or_create(id=self.id, defaults={**facts, "state": state, "started": self.started})
         self._said, self._at = state, time.monotonic()
         if is_due:
             Process.objects.filter(seen__lt=now - timedelta(seconds=GONE_SECONDS)).delete()

@@ -8,7 +8,6 @@ what is wanted keeps what it has, says so in its row of the fleet, and tries aga
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from django.db import close_old_connections, connections
 from django.db.models import Max, Value
 
-from pluginhub import crossing, handoffs, loading, replacing, tenancy
+from pluginhub import crossing, forks, handoffs, loading, replacing, tenancy
 from pluginhub.background import Background
 from pluginhub.conf import settings
 from pluginhub.fleet.models import Generation, Head
@@ -30,7 +29,18 @@ from pluginhub.runtimes import Runtime
 from pluginhub.signals import swapped
 from pluginhub.types import PUBLIC, Tenant
 
-__all__ = ["Held", "Registry", "TenantPlugins", "aacquire", "acquire", "lease", "numbers", "plugins_for", "refresh", "registry"]
+__all__ = [
+    "Held",
+    "Registry",
+    "TenantPlugins",
+    "aacquire",
+    "acquire",
+    "lease",
+    "numbers",
+    "plugins_for",
+    "refresh",
+    "registry",
+]
 
 log = logging.getLogger("pluginhub.registry")
 
@@ -81,7 +91,7 @@ class Registry:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, without deactivating it: after a fork, what was inherited belongs to the parent."""
+        """Forget everything, without deactivating it."""
         presence.reset()
         self._runtimes: dict[str, Runtime] = {}
         self._locks: dict[str, threading.RLock] = {}
@@ -244,7 +254,9 @@ class Registry:
                 self._make_room(tenant.schema)
             return runtime
 
-    def replace(self, tenant: Tenant, head: int = 0, *, code: loading.Code | None = None, at_once: bool = False) -> bool:
+    def replace(
+        self, tenant: Tenant, head: int = 0, *, code: loading.Code | None = None, at_once: bool = False
+    ) -> bool:
         """Bring a tenant to its newest revision with the present code, or `code`; on failure keep what serves, and why.
 
         Returns whether it is there. Where new code does not work, the revision is tried with the code that does. With
@@ -301,9 +313,7 @@ class Registry:
             presence.lost += outliving
             log.warning("%s runs of %s outlived the moving of their plugin's state", outliving, newer.tenant)
         self._retire(older)
-        swapped.send_robust(
-            sender=Runtime, tenant=newer.tenant, revision=newer.revision, generation=newer.code.number
-        )
+        swapped.send_robust(sender=Runtime, tenant=newer.tenant, revision=newer.revision, generation=newer.code.number)
 
     def _note(self, tenant: Tenant, error: Exception, revision: int, generation: int) -> None:
         before = presence.problems.get(tenant.schema)
@@ -397,7 +407,17 @@ registry = Registry()
 acquire = registry.acquire
 aacquire = registry.aacquire
 refresh = registry.refresh
-os.register_at_fork(after_in_child=registry.reset)
+
+
+def _anew() -> None:
+    inherited = {*registry.runtimes(), *registry._draining}
+    for runtime in inherited:
+        runtime.disown()
+    forks.keep(*inherited)  # a plugin that is collected may say goodbye to somebody
+    registry.reset()
+
+
+forks.in_child(_anew, "the runtimes with their live plugins, and the thread that follows the fleet")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pluginhub import compositions, crossing, drivers, providers, tenancy
 from pluginhub.conf import settings
@@ -69,7 +68,7 @@ def begin(
         deadline=None if seconds is None else time.monotonic() + seconds,
         revision=runtime.revision,
         cursor=cursor,
-        provide=_services(runtime).in_run,
+        provide=runtime.instances.services.in_run,
         invoke=lambda target, value, run: drivers.run(_linked(runtime, target), value, run),
         ainvoke=lambda target, value, run: _ainvoke(runtime, target, value, run),
     )
@@ -98,17 +97,6 @@ def ending(run: Run) -> Iterator[Run]:
         end(run, error)
         raise
     end(run)
-
-
-_kept: WeakKeyDictionary[Any, providers.TenantServices] = WeakKeyDictionary()
-
-
-def _services(runtime: Runtime) -> providers.TenantServices:
-    """Return what the plugins of a runtime get by type."""
-    kept = _kept.get(runtime.instances)
-    if kept is None:
-        kept = _kept[runtime.instances] = providers.of(runtime.tenant, runtime.code)
-    return kept
 
 
 def _linked(runtime: Runtime, target: Any) -> Node:

@@ -18,7 +18,7 @@ from pluginhub import compositions, crossing, loading
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
 from pluginhub.context import Services
 from pluginhub.drivers import Colour, Node, colour_of
-from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget
+from pluginhub.exceptions import HookError, NotReady, PluginHubError, UnknownTarget
 from pluginhub.handoffs import Turnstile
 from pluginhub.instances import Active, Instances, handlers_of
 from pluginhub.interceptors import Interceptor, around_calls, intercept_of
@@ -97,6 +97,7 @@ class Runtime:
     _leases: int = 0
     _retired: Callable[[Runtime], None] | None = None
     _ended: bool = False
+    _is_inherited: bool = False
     instances: Instances = field(init=False)
     offers: Offers = field(init=False)
     _private: frozenset[str] = field(init=False)
@@ -139,6 +140,15 @@ class Runtime:
         if not ended and self._retired is not None:
             self._retired(self)
         return self._leases
+
+    def disown(self) -> None:
+        """Serve and end nothing from here on: in a forked child, all of it is the parent's."""
+        self._is_inherited = self._ended = True
+        self._counter = threading.Lock()
+        self._linked.clear()
+        for active in self.instances.actives().values():
+            if active.turnstile is not None:
+                active.turnstile.unlock()
 
     def follow(self, code: loading.Code) -> bool:
         """Go on with the code of another generation; false where that changes any plugin of this tenant."""
@@ -264,6 +274,11 @@ class Runtime:
     # Linking
 
     def _link_once(self, name: str) -> Linked:
+        if self._is_inherited:
+            raise HookError(
+                f"{name!r} cannot be called: this process was forked amid the run.",
+                hint="Run it by execution.run, which brings up what this process needs.",
+            )
         with self._locks.setdefault(name, threading.RLock()):
             linked = self._linked.get(name)
             if linked is None:

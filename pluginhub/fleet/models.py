@@ -35,9 +35,7 @@ class Generation(models.Model):
     distribution = models.CharField(max_length=200, blank=True)
     version = models.CharField(max_length=100, blank=True)
     digest = models.CharField(max_length=64, help_text="Of its package's source.")
-    packages = models.JSONField(
-        default=dict, blank=True, help_text="Every package reloaded so far, and the digest of its source."
-    )
+    packages = models.JSONField(default=dict, blank=True, help_text="Every package reloaded so far, and its digest.")
     author = models.CharField(max_length=200, blank=True)
     created = models.DateTimeField(auto_now_add=True)
     note = models.CharField(max_length=500, blank=True)

@@ -8,9 +8,9 @@ from pluginhub.providers.graphs import ProvidersError
 from pluginhub.providers.own import OWN
 from pluginhub.providers.processes import close, overridden, overriding
 from pluginhub.providers.running import ended
-from pluginhub.providers.scopes import LIFETIMES, PROCESS, RUN, TENANT
 from pluginhub.providers.sources import GROUP, host_problems
-from pluginhub.providers.tenants import TenantServices, of
+from pluginhub.providers.tenants import TenantServices, of, sources_of
+from pluginhub.scopes import LIFETIMES, PROCESS, RUN, TENANT
 
 __all__ = [
     "GROUP",
@@ -27,4 +27,5 @@ __all__ = [
     "of",
     "overridden",
     "overriding",
+    "sources_of",
 ]

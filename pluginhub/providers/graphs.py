@@ -21,7 +21,7 @@ from dishka.registry import Registry
 
 from pluginhub.exceptions import DependencyError
 from pluginhub.injection import name_of
-from pluginhub.providers.scopes import LIFETIMES, RUN, TENANT, lifetime
+from pluginhub.scopes import LIFETIMES, RUN, TENANT, lifetime
 from pluginhub.types import Caller, Tenant
 
 __all__ = ["Found", "Given", "Graph", "ProvidersError"]
@@ -135,7 +135,7 @@ def _refuse_unusable(factory: FactoryData) -> None:
     if factory.scope not in LIFETIMES:
         raise ProvidersError(
             f"{made} has the scope {factory.scope}, which the hub never opens.",
-            hint="Use PROCESS, TENANT or RUN from pluginhub.providers.",
+            hint="Use PROCESS, TENANT or RUN from pluginhub.scopes.",
         )
 
 

@@ -16,7 +16,7 @@ from dishka.exceptions import ExitError
 
 from pluginhub import tenancy
 from pluginhub.providers.graphs import Graph
-from pluginhub.providers.scopes import RUN, TENANT
+from pluginhub.scopes import RUN, TENANT
 from pluginhub.types import Caller, Tenant
 
 __all__ = ["Layer", "Proxies", "inside", "shut"]

@@ -21,8 +21,8 @@ from django.core.signals import setting_changed
 from pluginhub import forks
 from pluginhub.providers.graphs import Graph, ProvidersError
 from pluginhub.providers.layers import Layer, Proxies
-from pluginhub.providers.scopes import PROCESS
 from pluginhub.providers.sources import PackageProvider, host_providers, of_packages
+from pluginhub.scopes import PROCESS
 
 __all__ = ["close", "host", "is_stale", "overridden", "overriding", "packages", "process"]
 

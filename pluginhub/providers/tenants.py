@@ -15,11 +15,11 @@ from pluginhub.providers.graphs import Found
 from pluginhub.providers.layers import Layer, inside, shut
 from pluginhub.providers.processes import host, is_stale, packages, process
 from pluginhub.providers.running import opened
-from pluginhub.providers.scopes import RUN, TENANT
 from pluginhub.providers.sources import PackageProvider, packages_of
+from pluginhub.scopes import RUN, TENANT
 from pluginhub.types import Tenant
 
-__all__ = ["TenantServices", "of"]
+__all__ = ["TenantServices", "of", "sources_of"]
 
 
 def of(tenant: Tenant, code: Code | None = None) -> TenantServices:
@@ -27,13 +27,19 @@ def of(tenant: Tenant, code: Code | None = None) -> TenantServices:
 
     The same object for all who ask while anybody keeps it. Hold it as long as what it gave is in use.
     """
-    sources = packages_of(code or loading.current())
-    key = (tenant, tuple((source.name, source.dotted, source.label) for source in sources))
+    code = code or loading.current()
+    sources = packages_of(code)
+    key = (tenant, sources_of(code))
     with process.counting:
         services: TenantServices | None = process.tenants.get(key)
         if services is None:
             services = process.tenants[key] = TenantServices(tenant, sources)
         return services
+
+
+def sources_of(code: Code) -> tuple[tuple[str, str, str], ...]:
+    """Return what tells packages' providers of one generation from those of another."""
+    return tuple((source.name, source.dotted, source.label) for source in packages_of(code))
 
 
 class TenantServices:

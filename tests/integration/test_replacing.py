@@ -108,7 +108,7 @@ class Caller(Plugin):
 
 
 REASONS = {
-    "constructor": "'counter' could not be activated: ValueError at plugin 'counter'. (ValueError: no such thing)",
+    "constructor": "'counter' could not be activated: ValueError. (ValueError: no such thing)",
     "activate": "(ValueError: nobody answers)",
     "slow": "0.5 s",
     "restore_state": "'counter' did not take its state of version 1: ValueError: not mine",

@@ -4,35 +4,36 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('pluginhub_fleet', '0002_head_publish_saves'),
+        ("pluginhub_fleet", "0002_head_publish_saves"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='generation',
-            name='author',
+            model_name="generation",
+            name="author",
             field=models.CharField(blank=True, max_length=200),
         ),
         migrations.AddField(
-            model_name='generation',
-            name='packages',
-            field=models.JSONField(blank=True, default=dict, help_text='Every package reloaded so far, and the digest of its source.'),
+            model_name="generation",
+            name="packages",
+            field=models.JSONField(
+                blank=True, default=dict, help_text="Every package reloaded so far, and its digest."
+            ),
         ),
         migrations.AddField(
-            model_name='generation',
-            name='plugin',
-            field=models.CharField(blank=True, help_text='The plugin whose reload was asked for.', max_length=200),
+            model_name="generation",
+            name="plugin",
+            field=models.CharField(blank=True, help_text="The plugin whose reload was asked for.", max_length=200),
         ),
         migrations.AlterField(
-            model_name='generation',
-            name='digest',
+            model_name="generation",
+            name="digest",
             field=models.CharField(help_text="Of its package's source.", max_length=64),
         ),
         migrations.AlterField(
-            model_name='generation',
-            name='distribution',
+            model_name="generation",
+            name="distribution",
             field=models.CharField(blank=True, max_length=200),
         ),
     ]
