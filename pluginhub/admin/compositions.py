@@ -22,7 +22,7 @@ __all__ = ["CompositionAdmin"]
 class MemberInline(OrderedInline):
     model = Member
     fk_name = "composition"  # its target may be a composition, too
-    fieldsets = ((None, {"fields": ["position", "target", "key", "required"]}),)
+    fieldsets = ((None, {"fields": ["position", "target", "key", "required", "private"]}),)
 
 
 class CompositionForm(ConfiguredForm):
@@ -65,4 +65,8 @@ class CompositionAdmin(TargetAdmin, ConfiguredAdmin):
 
     @admin.display(description=_("Members"))
     def shown_members(self, row: Composition) -> str:
-        return joined([member.target.name for member in row.members.all()], "·")
+        return joined([_shown(member) for member in row.members.all()], "·")
+
+
+def _shown(member: Member) -> str:
+    return f"{member.target.name} ({_('private')})" if member.private else member.target.name

@@ -23,6 +23,7 @@ __all__ = ["read"]
 
 _TARGET = ("name", "title", "enabled", "public", "rate_limit")
 _PLUGIN = ("plugin", "config", "config_version")
+_MEMBER = ("key", "required", "private")
 _STEP = ("label", "time_limit", "attempts", "backoff", "on_failure", "default")
 
 
@@ -51,7 +52,7 @@ def _chains() -> dict[str, ChainSpec]:
 def _compositions() -> dict[str, CompositionSpec]:
     members: dict[int, list[MemberSpec]] = defaultdict(list)
     for member in Member.objects.select_related("target").order_by("composition", "position"):
-        spec = MemberSpec(target=member.target.name, key=member.key, required=member.required)
+        spec = MemberSpec(target=member.target.name, **_fields(member, _MEMBER))
         members[member.composition_id].append(spec)
     return {
         row.name: CompositionSpec(**_fields(row, (*_TARGET, *_PLUGIN, "strategy")), members=tuple(members[row.pk]))

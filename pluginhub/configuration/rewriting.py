@@ -112,7 +112,8 @@ def _steps(spec: ChainSpec, ids: dict[str, int]) -> Iterator[Step]:
 
 def _members(spec: CompositionSpec, ids: dict[str, int]) -> Iterator[Member]:
     for position, member in enumerate(spec.members, 1):
-        rest = {"key": "" if member.key == member.target else member.key, "required": member.required}
+        rest = member.model_dump(exclude={"target"})
+        rest["key"] = "" if member.key == member.target else member.key
         yield Member(composition_id=ids[spec.name], position=position, target_id=ids[member.target], **rest)
 
 

@@ -35,7 +35,7 @@ def validate(
     package must not keep an operator from publishing something else.
     """
     plugins = Plugins(tenancy.current(), entries, allowed, live)
-    view = _View(configuration, plugins)
+    view = _View(configuration, plugins, _owners(configuration))
     points = configuration.points.values()
     problems = [
         *broken(configuration),
@@ -55,10 +55,14 @@ class _View:
 
     configuration: Configuration
     plugins: Plugins
+    owners: Mapping[str, Collection[str]]
+    """The compositions that a private member belongs to; more than one is one too many."""
 
     def target(self, kind: str, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> Iterator[Problem]:
         if not spec.enabled:
             return
+        if spec.public and spec.name in self.owners:
+            yield kind, spec.name, "public", f"{self._owned(spec.name)} Strangers cannot call it."
         if isinstance(spec, ChainSpec):
             yield from self.used(kind, spec.name, [step.target for step in spec.steps], "steps")
             return
@@ -74,16 +78,25 @@ class _View:
             yield kind, name, "registration", self._absent(name)
         elif not self.plugins.may_have(registration.plugin, "intercept"):
             yield kind, name, "registration", f"The plugin {registration.plugin!r} has no intercept hook."
+        elif name in self.owners:
+            yield kind, name, "registration", self._owned(name)
         for target in spec.targets:
             if self.configuration.kind_of(target) is None:
                 yield kind, name, "targets", self._absent(target)
+            elif target in self.owners:
+                yield kind, name, "targets", self._owned(target)
 
     def used(self, kind: str, name: str, targets: Iterable[str], field: str = "targets") -> Iterator[Problem]:
         """Yield what is wrong with the targets that something calls."""
         for index, target in enumerate(targets):
-            message = self._uncallable(target)
+            message = self._uncallable(target) or self._owned(target, but=name if kind == "composition" else "")
             if message:
                 yield kind, name, field if field == "targets" else f"{field}.{index}.target", message
+
+    def _owned(self, target: str, *, but: str = "") -> str:
+        """Say whose a private member is, to all but the composition it belongs to."""
+        owner = next((owner for owner in self.owners.get(target, ()) if owner != but), None)
+        return f"{target!r} is private to the composition {owner!r}." if owner else ""
 
     def _uncallable(self, target: str) -> str:
         if self.configuration.kind_of(target) is None or not self.configuration.spec(target).enabled:
@@ -99,6 +112,14 @@ class _View:
         near = get_close_matches(name, self.configuration.names(), n=3, cutoff=0.5)
         guess = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
         return f"There is no {name!r}.{guess}"
+
+
+def _owners(configuration: Configuration) -> dict[str, list[str]]:
+    owners: dict[str, list[str]] = {}
+    for spec in configuration.compositions.values():
+        for target in dict.fromkeys(member.target for member in spec.members if member.private):
+            owners.setdefault(target, []).append(spec.name)
+    return owners
 
 
 def _cycles(configuration: Configuration) -> Iterator[Problem]:

@@ -93,11 +93,15 @@ class ChainSpec(TargetSpec):
 
 
 class MemberSpec(_Spec):
-    """`key` names the member's result; it is never empty, but the target's name by default."""
+    """`key` names the member's result; it is never empty, but the target's name by default.
+
+    A private member is its composition's alone: nothing else may name it, and nobody outside knows it.
+    """
 
     target: str
     key: Json[str] = Field("", max_length=100)
     required: bool = True
+    private: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +180,7 @@ class Configuration(_Spec):
     def private(self) -> frozenset[str]:
         """Return the targets that belong to one composition alone: nobody else may call them."""
         members = (member for spec in self.compositions.values() for member in spec.members)
-        return frozenset(member.target for member in members if getattr(member, "private", False))
+        return frozenset(member.target for member in members if member.private)
 
     def targets(self) -> Iterator[tuple[str, RegistrationSpec | ChainSpec | CompositionSpec]]:
         """Yield every target as `(kind, spec)`."""

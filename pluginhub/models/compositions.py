@@ -59,6 +59,7 @@ class Member(models.Model):
     target = models.ForeignKey(Target, models.PROTECT, related_name="in_members")
     key = models.CharField(max_length=100, blank=True, help_text="Names its result; the target's name if empty.")
     required = models.BooleanField(default=True, help_text="Whether the whole fails when it does.")
+    private = models.BooleanField(default=False, help_text="Whether nothing else may use it, inside or outside.")
 
     class Meta:
         ordering = ["composition", "position"]

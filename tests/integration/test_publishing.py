@@ -78,7 +78,7 @@ WHOLE = Configuration(
         "both": CompositionSpec(
             name="both",
             strategy="merge",
-            members=(MemberSpec(target="chain"), MemberSpec(target="c", key="third", required=False)),
+            members=(MemberSpec(target="chain"), MemberSpec(target="c", key="third", required=False, private=True)),
         )
     },
     interceptors=(
@@ -320,7 +320,7 @@ def test_everything_can_be_taken_away_and_brought_back(in_acme: Tenant) -> None:
 def test_a_name_may_become_another_kind_of_target(in_acme: Tenant) -> None:
     publishing.apply_configuration(WHOLE, author="me")
     registrations = {name: spec for name, spec in WHOLE.registrations.items() if name != "a"}
-    chains = {**WHOLE.chains, "a": ChainSpec(name="a", steps=(StepSpec(target="c"),))}
+    chains = {**WHOLE.chains, "a": ChainSpec(name="a", steps=(StepSpec(target="b"),))}
     changed = WHOLE.model_copy(
         update={"registrations": registrations, "chains": chains, "interceptors": WHOLE.interceptors[1:]}
     )

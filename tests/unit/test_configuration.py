@@ -101,6 +101,10 @@ class Guard(Plugin):
         return call_next(request)
 
 
+class Both(Guard, Echo):
+    """Intercepts, and can be called."""
+
+
 class Parent(CompositePlugin):
     """Runs its children."""
 
@@ -118,6 +122,7 @@ PLUGINS = {
     "takes-weight": f"{HERE}:TakesWeight",
     "takes-tag": f"{HERE}:TakesTag",
     "guard": f"{HERE}:Guard",
+    "both": f"{HERE}:Both",
     "parent": f"{HERE}:Parent",
     "gone": "no_such_distribution.module:Plugin",
 }
@@ -360,6 +365,54 @@ def test_members_and_points_are_judged_like_steps() -> None:
         ("composition", "m", "members.0.target", "There is no 'x'."),
         ("point", "p", "targets", "There is no 'x'."),
     ]
+
+
+def private(name: str, *targets: str, **rest: Any) -> CompositionSpec:
+    return CompositionSpec(
+        name=name, members=tuple(MemberSpec(target=target, private=True) for target in targets), **rest
+    )
+
+
+def test_a_private_member_is_its_compositions_alone() -> None:
+    users = (
+        chain("c", "a"),
+        composition("m", "a"),
+        InterceptorSpec(registration="g", scope="call", targets=("a",)),
+        InterceptorSpec(registration="h", scope="call"),
+        PointSpec(point="p", targets=("a",)),
+    )
+    whole = (registration("a"), registration("g", "guard"), registration("h", "guard"), private("y", "a"), *users)
+    why = "'a' is private to the composition 'y'."
+    assert problems(*whole) == [
+        ("chain", "c", "steps.0.target", why),
+        ("composition", "m", "members.0.target", why),
+        ("interceptor", "g", "targets", why),
+        ("point", "p", "targets", why),
+    ]
+
+
+def test_only_one_composition_can_have_a_private_member() -> None:
+    assert problems(registration("a"), private("x", "a"), private("y", "a")) == [
+        ("composition", "x", "members.0.target", "'a' is private to the composition 'y'."),
+        ("composition", "y", "members.0.target", "'a' is private to the composition 'x'."),
+    ]
+
+
+def test_a_private_member_is_no_interceptor_and_not_public() -> None:
+    opened = registration("a", "both", public=True, rate_limit="60/m")
+    assert problems(opened, private("y", "a"), InterceptorSpec(registration="a", scope="call")) == [
+        ("registration", "a", "public", "'a' is private to the composition 'y'. Strangers cannot call it."),
+        ("interceptor", "a", "registration", "'a' is private to the composition 'y'."),
+    ]
+
+
+def test_what_is_switched_off_uses_no_private_member() -> None:
+    assert problems(registration("a"), private("y", "a"), chain("c", "a", enabled=False)) == []
+
+
+def test_a_configuration_knows_its_private_members() -> None:
+    y = CompositionSpec(name="y", members=(MemberSpec(target="a", private=True), MemberSpec(target="b")))
+    assert Configuration(compositions={"y": y}).private() == {"a"}
 
 
 def test_a_plugin_without_a_process_hook_cannot_be_called() -> None:
