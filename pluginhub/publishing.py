@@ -50,6 +50,7 @@ __all__ = [
     "configuration_of",
     "live",
     "mark",
+    "mark_of",
     "problems",
     "publish",
     "publishes_saves",
@@ -177,8 +178,12 @@ def mark() -> str:
 
     To be given as `expected` by who looks now and writes later.
     """
-    newest = live()
-    return _mark(newest.number if newest else 0)
+    return mark_of(live(), read())
+
+
+def mark_of(newest: Revision | None, draft: Configuration) -> str:
+    """Return the `mark` of a newest revision and a draft."""
+    return f"{newest.number if newest else 0}-{draft.digest()}"
 
 
 def problems(configuration: Configuration | None = None) -> list[Problem]:
@@ -226,19 +231,16 @@ def _expect(head: Head, expected: int | str | None) -> None:
     """Refuse where the author saw something else than what is there."""
     if expected is None:
         return
-    number, now = head.revision, _mark(head.revision) if isinstance(expected, str) else head.revision
-    if expected == now:
+    number = head.revision
+    if expected == (mark() if isinstance(expected, str) else number):
         return
-    seen = expected.partition("-")[0] if isinstance(expected, str) else expected
-    if str(seen) != str(number):
+    seen, _, _ = str(expected).partition("-")
+    if seen != str(number):
         what = f"Revision {number} was published meanwhile; you saw {seen}."
     else:
         what = f"The draft was changed meanwhile; revision {number} is still the newest."
-    raise Conflict(what, hint="Look at what changed, and do it again.", revision=number)
-
-
-def _mark(number: int) -> str:
-    return f"{number}-{read().digest()}"
+    extra = {"seen": int(seen)} if seen.isascii() and seen.isdecimal() and len(seen) < 19 else {}
+    raise Conflict(what, hint="Look at what changed, and do it again.", revision=number, **extra)
 
 
 def _publish(tenant: Tenant, head: Head, author: str, note: str, value: Callable[[], Configuration] | None) -> Revision:

@@ -16,7 +16,7 @@ from pluginhub.admin.drafts import DraftAdmin, DraftForm
 from pluginhub.exceptions import NotFound, PluginHubError
 from pluginhub.plugins import Plugin
 
-__all__ = ["ConfiguredAdmin", "ConfiguredForm", "redacted"]
+__all__ = ["ConfiguredAdmin", "ConfiguredForm"]
 
 
 class ConfiguredForm(DraftForm):
@@ -120,15 +120,6 @@ class ConfiguredAdmin(DraftAdmin):
             context["media"] += configuration.media
         context["config_trouble"] = getattr(form, "trouble", "")
         return super().render_change_form(request, context, *args, **options)
-
-
-def redacted(value: Any) -> Any:
-    """The value with a sign for every sealed secret."""
-    if isinstance(value, dict):
-        return {key: redacted(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [redacted(one) for one in value]
-    return "(secret)" if encryption.is_sealed(value) else value
 
 
 def _steady(sealed: Any, plain: Any, before: Any, opened: Any) -> Any:

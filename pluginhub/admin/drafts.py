@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import helpers
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
@@ -17,12 +18,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from pluginhub import publishing
+from pluginhub.admin.comparing import compare_url
+from pluginhub.admin.conflicts import Seen, changed_since, gone_since
 from pluginhub.admin.tenants import TenantAdmin
 from pluginhub.configuration import Change
 from pluginhub.exceptions import Conflict, PublishRefused
-from pluginhub.templatetags.telling import PUBLISH, tell
+from pluginhub.publishing import PUBLISH
+from pluginhub.templatetags.telling import tell
 
-__all__ = ["DraftAdmin", "DraftForm", "Problem", "elsewhere", "published", "row_problems"]
+__all__ = ["DraftAdmin", "DraftForm", "Problem", "elsewhere", "published", "row_problems", "told"]
 
 Problem = tuple[str, str, str, str]
 """Kind and name of a row, its field, and what is wrong: as `PublishRefused` lists them."""
@@ -35,26 +39,38 @@ class DraftForm(forms.ModelForm):
 
     problems: ClassVar[list[Problem]] = []
 
+    gone: ClassVar[Any] = None
+    """The key of the row that this form was opened for, where it has been deleted since."""
+
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
-    """When the row was last changed, as the page that is now sent back knew it."""
+    """What the row said when the page that is now sent back was opened."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.initial["seen"] = self._changed()
+        self._stale = self._look() if self.is_bound else None
+        self.initial["seen"] = str(Seen.now(self.instance)) if self.instance.pk else ""
 
     def clean(self) -> dict[str, Any]:
+        """Refuse what was typed over something else than what is there. Sent once more, it is meant."""
         cleaned = super().clean() or self.cleaned_data
-        seen = cleaned.get("seen")
-        if self.instance.pk and seen and seen != self._changed():
-            raise ValidationError(
-                _("Somebody has changed this since you opened the page. Open it again, and make your change there."),
-                code="conflict",
-            )
+        if self._stale:
+            self.data = self.data.copy()  # type: ignore[attr-defined]
+            self.data["seen"] = self.initial["seen"]  # type: ignore[index]
+            raise ValidationError(self._stale, code="conflict")
         return cleaned
 
-    def _changed(self) -> str:
-        updated = getattr(self.instance, "updated", None)
-        return updated.isoformat() if updated else ""
+    def _look(self) -> SafeString | None:
+        seen = Seen.read(self.data.get("seen", ""))
+        if seen is None:
+            return None
+        if self.gone is not None:
+            again = _("What you entered is still below: save it to add it anew.")
+            return format_html("{} {}", gone_since(seen, type(self.instance), self.gone), again)
+        changed = changed_since(seen, self.instance)
+        if changed is None:
+            return None
+        again = _("What you entered is still below: save once more to put it in place of that, or")
+        return format_html('{} {} <a href="">{}</a>.', changed, again, _("begin from what is stored"))
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
@@ -88,13 +104,18 @@ class DraftAdmin(TenantAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         made = super().get_form(request, obj, change=change, **kwargs)
-        return type(made.__name__, (made,), {"problems": _problems(request)})
+        gone = None if obj else getattr(request, "pluginhub_gone", None)
+        return type(made.__name__, (made,), {"problems": _problems(request), "gone": gone})
 
     def changeform_view(
         self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
         show = super().changeform_view
-        return self._written(request, lambda: show(request, object_id, form_url, extra_context))
+
+        def shown() -> Any:
+            return show(request, self._still_there(request, object_id), form_url, extra_context)
+
+        return self._written(request, shown)
 
     def delete_view(self, request: HttpRequest, object_id: Any, extra_context: Any = None) -> Any:
         show = super().delete_view
@@ -102,7 +123,27 @@ class DraftAdmin(TenantAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         show = super().changelist_view
-        return self._written(request, lambda: show(request, extra_context))
+        return self._written(request, lambda: _with_seen(show(request, extra_context)))
+
+    def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> Any:
+        return super().render_delete_form(request, context | {"seen": str(Seen.now(context["object"]))})
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        _require_seen(request, [obj], lambda row: "seen")
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        _require_seen(request, queryset, lambda row: f"seen-{row.pk}")
+        super().delete_queryset(request, queryset)
+
+    def _still_there(self, request: HttpRequest, object_id: Any) -> Any:
+        """Return the key of a row, or `None` where its form comes back after it was deleted: it can be added anew."""
+        if request.method != "POST" or object_id is None or "seen" not in request.POST:
+            return object_id
+        if self.get_object(request, unquote(object_id)) is not None or not self.has_add_permission(request):
+            return object_id
+        request.pluginhub_gone = unquote(object_id)  # type: ignore[attr-defined]
+        return None
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
         live = publishing.live()
@@ -127,7 +168,7 @@ class DraftAdmin(TenantAdmin):
         except PublishRefused as refused:
             return self._show_again(request, show, refused.problems)
         except Conflict as conflict:
-            return self._show_again(request, show, [("", "", "", str(conflict))])
+            return self._show_again(request, show, [("", "", "", told(conflict, self.admin_site.name))])
         except IntegrityError:  # of a deferred constraint, at commit
             problem = _("This collides with what somebody else has just saved. Open the page again.")
             return self._show_again(request, show, [("", "", "", problem)])
@@ -156,11 +197,13 @@ class DraftAdmin(TenantAdmin):
         return outcome
 
     def _how(self, request: HttpRequest) -> dict[str, Any]:
-        publish = "_publish" in request.POST and request.user.has_perm(PUBLISH)
+        """With `publish=None` it is the tenant's own choice whether saves are published."""
+        may = request.user.has_perm(PUBLISH)
+        publish = may and "_publish" in request.POST
         expected = request.POST.get("expected", "")
         return {
             "author": request.user.get_username(),
-            "publish": publish,
+            "publish": publish or (None if may else False),
             "expected": int(expected) if publish and expected.isdecimal() else None,
         }
 
@@ -187,6 +230,15 @@ def elsewhere(kind: str, name: str, field: str, message: str) -> SafeString:
     return format_html("{} “{}”{}: {}", told.kind, row, f", {field}" if field else "", message)
 
 
+def told(conflict: Conflict, site: str = "admin") -> SafeString:
+    """Say what was written over, with the way to what changed."""
+    if "seen" not in conflict.extra:
+        return format_html("{}", conflict.detail)
+    seen, newest = conflict.extra["seen"], conflict.extra["revision"]
+    compare = compare_url(seen, "live", site) if seen != newest else compare_url("live", "draft", site)
+    return format_html('{} <a href="{}">{}</a>', conflict, compare, _("See what changed."))
+
+
 def published(revision: Any) -> str:
     """Say that a revision is out."""
     said: str = _("Revision %s is live.") % revision.number
@@ -204,6 +256,23 @@ def row_problems(request: HttpRequest, kind: str, name: str, index: int) -> list
 
 def _problems(request: HttpRequest) -> list[Problem]:
     return getattr(request, "pluginhub_problems", [])
+
+
+def _with_seen(response: HttpResponseBase) -> HttpResponseBase:
+    """Add to the page that asks whether rows may be deleted what they say."""
+    context = getattr(response, "context_data", None) or {}
+    if "deletable_objects" in context:
+        context["rows"] = [(row, Seen.now(row)) for row in context["queryset"]]
+    return response
+
+
+def _require_seen(request: HttpRequest, rows: Iterable[Any], field: Callable[[Any], str]) -> None:
+    """Refuse to delete what is not what the question was about. Raises `Conflict`."""
+    for row in rows:
+        seen = Seen.read(request.POST.get(field(row), ""))
+        changed = changed_since(seen, row) if seen else None
+        if changed:
+            raise Conflict(format_html("“{}”: {} {}", str(row), changed, _("Nothing was deleted.")))
 
 
 def _is_done(response: HttpResponseBase) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.forms.models import BaseInlineFormSet
+from django.forms.models import BaseInlineFormSet, InlineForeignKeyField
 from django.http import HttpRequest
 from django.utils.text import capfirst
 
@@ -18,13 +18,27 @@ from pluginhub.templatetags.telling import in_tenant
 __all__ = ["OrderedFormSet", "OrderedInline"]
 
 
+class _Adopted(InlineForeignKeyField):
+    """The whole that a row belongs to, whichever it belonged to when the page was opened."""
+
+    def clean(self, value: Any) -> Any:
+        return self.parent_instance
+
+
 class OrderedFormSet(BaseInlineFormSet):
-    """Takes any positions, also equal or missing ones, and saves 1, 2, 3 in their order."""
+    """Takes any positions, also equal or missing ones, and saves 1, 2, 3 in their order.
+
+    What the page has is the whole: rows that somebody else has removed come back, rows that somebody else has added
+    go. The form above has asked about both before.
+    """
 
     request: HttpRequest
 
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
+        if self._has_vanished(form, index):
+            form.fields[form.instance._meta.pk.name] = forms.CharField(required=False, widget=forms.HiddenInput)
+            form.fields[self.fk.name] = _Adopted(self.instance, label=form.fields[self.fk.name].label)
         form.fields["position"].required = False
         form.fields["target"].choices = self._choices()
 
@@ -38,9 +52,25 @@ class OrderedFormSet(BaseInlineFormSet):
 
     def save(self, commit: bool = True) -> Any:
         saved = super().save(commit)
+        if commit and "seen" in self.data:
+            self._save_vanished()
+            self._remove_unknown()
         for form in self._in_order() if commit else ():  # those that only moved do not count as changed
             type(form.instance).objects.filter(pk=form.instance.pk).update(position=form.instance.position)
         return saved
+
+    def _has_vanished(self, form: Any, index: int | None) -> bool:
+        """Whether a form is of a row that was there when the page was opened, and is no more."""
+        return self.is_bound and index is not None and index < self.initial_form_count() and form.instance.pk is None
+
+    def _save_vanished(self) -> None:
+        for form in self.initial_forms:
+            if form.instance.pk is None and self._stays(form):
+                self.new_objects.append(self.save_new(form))
+
+    def _remove_unknown(self) -> None:
+        known = [form.instance.pk for form in self.forms if form.instance.pk]
+        self.get_queryset().model.objects.filter(**{self.fk.name: self.instance}).exclude(pk__in=known).delete()
 
     def _in_order(self) -> list[Any]:
         """The rows that stay, as the page orders them; those it gave no position come last."""

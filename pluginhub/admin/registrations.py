@@ -15,12 +15,16 @@ from django.utils.translation import gettext_lazy
 
 from pluginhub import loading
 from pluginhub.admin.choosing import States, allowed
-from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm, redacted
+from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm
 from pluginhub.admin.pretty import paragraphs, pretty
 from pluginhub.admin.targets import OPEN, TargetAdmin, shown_state
+from pluginhub.configuration import redacted
 from pluginhub.models import Registration, Target
 
 __all__ = ["RegistrationAdmin"]
+
+WAS_PLUGIN = "was-plugin"
+"""Tells the plugin of a row whose form comes back after it was deleted."""
 
 
 @admin.register(Registration)
@@ -37,8 +41,14 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         made: type[ConfiguredForm] = super().get_form(request, obj, change=change, **kwargs)
-        made.plugin = obj.plugin if obj else request.GET.get("plugin", "")
+        made.plugin = obj.plugin if obj else request.GET.get("plugin", "") or request.POST.get(WAS_PLUGIN, "")
         return made
+
+    def _still_there(self, request: HttpRequest, object_id: Any) -> Any:
+        """Add one anew only where its plugin may still be chosen."""
+        there = super()._still_there(request, object_id)
+        is_gone = there is None and object_id is not None
+        return object_id if is_gone and request.POST.get(WAS_PLUGIN) not in allowed() else there
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"name": _free_name(request.GET.get("plugin", ""))}

@@ -5,7 +5,7 @@ targets are, since others may name them.
 """
 
 from pluginhub.configuration.constraints import Problem
-from pluginhub.configuration.differences import Change, difference
+from pluginhub.configuration.differences import Change, Detail, details, difference
 from pluginhub.configuration.formats import UnreadableFormat, stored, upgraded
 from pluginhub.configuration.reading import read
 from pluginhub.configuration.references import redacted, reference_names, referring
@@ -31,6 +31,7 @@ __all__ = [
     "Change",
     "CompositionSpec",
     "Configuration",
+    "Detail",
     "InterceptorSpec",
     "MemberSpec",
     "PointSpec",
@@ -39,6 +40,7 @@ __all__ = [
     "StepSpec",
     "TargetSpec",
     "UnreadableFormat",
+    "details",
     "difference",
     "read",
     "redacted",

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from pluginhub.configuration.references import redacted
 from pluginhub.configuration.values import Configuration, InterceptorSpec
 
-__all__ = ["Change", "difference"]
+__all__ = ["Change", "Detail", "details", "difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,54 @@ class Change:
         return f"{self.kind} {self.name} {self.what}{fields}"
 
 
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One field of a change: what it said and what it says, as plain JSON with a sign for each secret."""
+
+    field: str
+    before: Any
+    after: Any
+
+
 def difference(old: Configuration, new: Configuration) -> list[Change]:
     """Return what turns `old` into `new`, by kind and name. Empty where they say the same."""
-    return [
-        *_changes("registration", old.registrations, new.registrations),
-        *_changes("chain", old.chains, new.chains),
-        *_changes("composition", old.compositions, new.compositions),
-        *_changes("interceptor", _named(old.interceptors), _named(new.interceptors)),
-        *_changes("point", old.points, new.points),
-    ]
+    was, will = _specs(old), _specs(new)
+    return [change for kind in was for change in _changes(kind, was[kind], will[kind])]
+
+
+def details(old: Configuration, new: Configuration, change: Change) -> list[Detail]:
+    """Return what one of the changes between two configurations consists of; what is new is told but for defaults."""
+    was, will = _specs(old)[change.kind].get(change.name), _specs(new)[change.kind].get(change.name)
+    fields = change.fields or (_said(will) if was is None and will is not None else ())
+    return [Detail(field, redacted(_value(was, field)), redacted(_value(will, field))) for field in fields]
+
+
+def _specs(configuration: Configuration) -> dict[str, Mapping[str, BaseModel]]:
+    return {
+        "registration": configuration.registrations,
+        "chain": configuration.chains,
+        "composition": configuration.compositions,
+        "interceptor": _named(configuration.interceptors),
+        "point": configuration.points,
+    }
+
+
+def _said(spec: BaseModel) -> Iterator[str]:
+    for field, value in spec.model_dump(exclude_defaults=True).items():
+        if field == "config":
+            yield from (f"config.{key}" for key in value)
+        elif field not in ("name", "point"):
+            yield field
+
+
+def _value(spec: BaseModel | None, field: str) -> Any:
+    """Return what a spec says, leaving out what its parts only have by default."""
+    if spec is None:
+        return None
+    field, _, key = field.partition(".")
+    said = spec.model_dump(mode="json", include={field}, exclude_defaults=True)
+    value = said.get(field, getattr(spec, field))
+    return value.get(key) if key else value
 
 
 def _changes(kind: str, old: Mapping[str, BaseModel], new: Mapping[str, BaseModel]) -> Iterator[Change]:

@@ -18,10 +18,7 @@ from pluginhub.configuration import Change
 from pluginhub.models import Target
 from pluginhub.types import PUBLIC
 
-__all__ = ["PUBLISH", "Told", "in_tenant", "tell"]
-
-PUBLISH = "pluginhub.publish"
-"""The permission to publish and to roll back."""
+__all__ = ["Told", "in_tenant", "tell", "told_field"]
 
 _KINDS: dict[str, str | Promise] = {
     "registration": gettext_lazy("registration"),
@@ -66,7 +63,7 @@ def tell(changes: Iterable[Change], site: str = "admin") -> list[Told]:
             what=str(_WHATS.get(one.what, one.what)),
             kind=str(_KINDS.get(one.kind, one.kind)),
             name=one.name,
-            fields=", ".join(map(_field, one.fields)),
+            fields=", ".join(map(told_field, one.fields)),
             url=_url(one, rows.get(one.name), site),
         )
         for one in listed
@@ -81,5 +78,6 @@ def _url(change: Change, pk: int | None, site: str) -> str:
     return reverse(f"admin:pluginhub_{change.kind}_change", args=[pk], current_app=site)
 
 
-def _field(name: str) -> str:
+def told_field(name: str) -> str:
+    """Return the name of a field, or of a setting, as people read it."""
     return _("setting %s") % name.removeprefix("config.") if name.startswith("config.") else name.replace("_", " ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 
 import pluginhub
 from pluginhub import access, encryption, jobs, publishing, tenancy
@@ -34,12 +32,10 @@ from pluginhub.models import (
 )
 from pluginhub.points import Point
 from pluginhub.types import Tenant
+from tests.integration.adminsite import GREET, PLUGINS, chain, client_of, errors, register, steps, text, url
 
 CANARY = "hunter2-canary"
 POINT = Point("admin.test", title="The admin's tests")
-PLUGINS = {name.lower(): f"tests.integration.admin_plugins:{name}" for name in ("Greet", "Louder", "Wrap")}
-
-GREET = {"name": "greet", "title": "", "enabled": "on", "config-greeting": "Hello", "config-token": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +53,7 @@ def inside(acme: Tenant) -> Callable[..., Any]:
 def admin(acme: Tenant) -> Client:
     with tenancy.visit(acme):
         user = User.objects.create_superuser("root", password="root")
-        return _client(user, acme)
+        return client_of(user, acme)
 
 
 @pytest.fixture
@@ -68,56 +64,9 @@ def clerk(acme: Tenant) -> Callable[..., Client]:
         with tenancy.visit(acme):
             user = User.objects.create_user("clerk", password="clerk", is_staff=True)
             user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-            return _client(user, acme)
+            return client_of(user, acme)
 
     return make
-
-
-def _client(user: User, tenant: Tenant) -> Client:
-    client = Client(headers={"host": f"{tenant.schema}.localhost"})
-    client.force_login(user)
-    return client
-
-
-def url(model: str, page: str = "changelist", *args: Any, **query: str) -> str:
-    path = reverse(f"admin:pluginhub_{model}_{page}", args=args, urlconf="tenants.site.urls")
-    return f"{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}" if query else path
-
-
-def text(response: Any) -> str:
-    """What a person reads of a page."""
-    page = re.sub(r"(?s)<(script|style|head)\b.*?</\1>", " ", response.content.decode())
-    page = re.sub(r"</?(a|code|span|strong)\b[^>]*>", "", page)
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
-
-
-def errors(response: Any) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = response.context["adminform"].form.errors
-    return found
-
-
-def register(**fields: Any) -> Registration:
-    return Registration.objects.create(**{"name": "greet", "plugin": "greet", **fields})
-
-
-def chain(name: str, *targets: str) -> Chain:
-    made = Chain.objects.create(name=name)
-    for position, target in enumerate(targets, 1):
-        Step.objects.create(chain=made, position=position, target=Target.objects.get(name=target))
-    return made
-
-
-def step(index: int, **fields: Any) -> dict[str, Any]:
-    """The fields of one step as the page sends them."""
-    row = {"attempts": 1, "backoff": 0.1, "on_failure": "fail", "position": index + 1, **fields}
-    return {f"steps-{index}-{field}": value for field, value in row.items()}
-
-
-def steps(*rows: dict[str, Any], initial: int = 0) -> dict[str, Any]:
-    sent = {"steps-TOTAL_FORMS": len(rows), "steps-INITIAL_FORMS": initial}
-    for index, row in enumerate(rows):
-        sent |= step(index, **row)
-    return sent
 
 
 class TestRegistrations:
@@ -449,7 +398,7 @@ class TestPublishing:
         seen = admin.get(url("registration", "change", row.pk)).context["adminform"].form["seen"].value()
         inside(lambda: register_again(row))
         page = admin.post(url("registration", "change", row.pk), {**GREET, "title": "mine", "seen": seen})
-        assert "Somebody has changed this since you opened the page." in text(page)
+        assert "Somebody has changed this since you opened the page: Title is now “theirs”." in text(page)
         assert inside(Registration.objects.get).title == "theirs"
 
     def test_deleting_is_part_of_the_draft(self, admin: Client, inside: Any) -> None:
@@ -533,7 +482,7 @@ class TestPermissions:
         inside(register)
         admin.cookies.clear()
         with tenancy.visit(globex):
-            other = _client(User.objects.create_superuser("root", password="root"), globex)
+            other = client_of(User.objects.create_superuser("root", password="root"), globex)
         assert "0 registrations" in text(other.get(url("registration")))
 
     def test_running_is_a_permission_of_its_own(self, clerk: Any, inside: Any) -> None:
