@@ -6,8 +6,11 @@ import faulthandler
 import json
 import os
 import queue
+import select
+import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,17 +41,27 @@ def in_child(f: Callable[..., Any], *args: Any) -> Any:
         os.close(reading)
         _report(writing, f, *args)
     os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    assert said, "The child did not come back: see the stack on standard error."
+    said = _heard(reading, child)
+    assert said, "The child did not come back: see the stacks on standard error."
     outcome = json.loads(said)
     assert "error" not in outcome, outcome["error"]
     return outcome["result"]
 
 
+def _heard(pipe: int, child: int) -> str:
+    """Return what the child says; when its time is over, have it show its stacks, and end it."""
+    if not select.select([pipe], [], [], SECONDS)[0]:
+        os.kill(child, signal.SIGUSR2)
+        time.sleep(0.5)
+        os.kill(child, signal.SIGKILL)
+    with open(pipe, encoding="utf-8") as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    return said
+
+
 def _report(pipe: int, f: Callable[..., Any], *args: Any) -> None:
-    faulthandler.dump_traceback_later(SECONDS, exit=True, file=sys.__stderr__)
+    faulthandler.register(signal.SIGUSR2, file=sys.__stderr__)
     try:
         outcome = {"result": f(*args)}
     except BaseException:
