@@ -17,7 +17,7 @@ from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import Process
 from pluginhub.loading import Code
 
-__all__ = ["GONE_SECONDS", "SEEN_SECONDS", "Presence", "Problem", "presence"]
+__all__ = ["GONE_SECONDS", "SEEN_SECONDS", "Presence", "Problem", "presence", "reason"]
 
 SEEN_SECONDS = 5.0
 """How often a process says in the fleet that it lives."""
@@ -45,7 +45,7 @@ class Problem:
         again = before is not None and (before.revision, before.generation) == (revision, generation)
         delay = min(before.delay * 2, LONGEST_DELAY) if again and before else FIRST_DELAY
         since = before.since if again and before else timezone.now().isoformat(timespec="seconds")
-        return cls(revision, generation, _why(error), since, time.monotonic() + delay, delay)
+        return cls(revision, generation, reason(error), since, time.monotonic() + delay, delay)
 
     def holds(self, revision: int, generation: int) -> bool:
         """Say whether trying these again should wait."""
@@ -55,7 +55,7 @@ class Problem:
         return {key: value for key, value in asdict(self).items() if key not in ("until", "delay")}
 
 
-def _why(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the reason in words, for operators: also what a plugin raised, which clients are not told."""
     cause = error.__cause__
     raised = f"{type(cause).__name__}: {cause}" if cause is not None and not isinstance(cause, PluginHubError) else ""

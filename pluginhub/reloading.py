@@ -10,24 +10,27 @@ from __future__ import annotations
 import ast
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings as django_settings
 from django.db import connections, transaction
+from django.utils import timezone
 from django_tenants.utils import get_tenant_database_alias
 
 from pluginhub import handoffs, loading, replacing, tenancy
 from pluginhub.exceptions import NotReady, PluginHubError
-from pluginhub.fleet.models import Generation
+from pluginhub.fleet.models import Generation, Process
 from pluginhub.following import HEADS, ring
 from pluginhub.instances import Instances
 from pluginhub.loading import Code, Entry
 from pluginhub.loading.snapshots import Snapshot
-from pluginhub.presence import Problem, presence
+from pluginhub.presence import GONE_SECONDS, Problem, presence, reason
 from pluginhub.registry import registry
 from pluginhub.runtimes import Runtime, plugin_of
 from pluginhub.types import PUBLIC, Tenant
 
-__all__ = ["ReloadRefused", "catch_up", "covered", "reload", "reload_here"]
+__all__ = ["Progress", "ReloadRefused", "catch_up", "changed", "covered", "progress", "reload", "reload_here"]
 
 log = logging.getLogger("pluginhub.reloading")
 
@@ -53,14 +56,57 @@ def reload(plugin: str, version: str = "", *, author: str, note: str = "", rehea
     """
     found = _installed(plugin, version)
     code = loading.current()
-    snapshots = _snapshots(covered(found.top))
-    trial = _trial(code, snapshots, code.number)
-    if rehearse:
-        _rehearse(trial, {snapshot.top for snapshot in snapshots})
+    try:
+        snapshots = _snapshots(covered(found.top))
+        trial = _trial(code, snapshots, code.number)
+        trial.load(plugin)
+        if rehearse:
+            _rehearse(trial, {snapshot.top for snapshot in snapshots})
+    except NotReady as error:
+        raise ReloadRefused(reason(error), hint=error.hint) from error
     with tenancy.visit(PUBLIC), transaction.atomic(using=get_tenant_database_alias()):
         generation = _write(found, snapshots, author, note)
         transaction.on_commit(lambda: ring(HEADS), using=get_tenant_database_alias(), robust=True)
     return generation
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How one process of the fleet fares with a generation."""
+
+    process: str
+    runs: bool
+    problem: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        return self.runs or bool(self.problem)
+
+    @property
+    def told(self) -> str:
+        return "runs it" if self.runs else self.problem or "is at it"
+
+
+def progress(generation: Generation) -> list[Progress]:
+    """Return how the processes that live fare with a generation, in order of their names."""
+    fresh = timezone.now() - timedelta(seconds=GONE_SECONDS)
+    rows = tenancy.gate(PUBLIC, lambda: list(Process.objects.filter(seen__gte=fresh, kind__in=["web", "worker"])))
+    found = []
+    for row in rows:
+        state = row.state or {}
+        failing = [each for each in state.get("problems", {}).values() if each["generation"] == generation.number]
+        refused = state.get("generation_problem", "") if state.get("wanted_generation") == generation.number else ""
+        problem = refused or next((each["why"] for each in failing), "")
+        runs = state.get("generation", 0) >= generation.number and not problem
+        found.append(Progress(str(row), runs, problem))
+    return sorted(found, key=lambda each: each.process)
+
+
+def changed(generation: Generation) -> list[str]:
+    """Return the packages that a generation loaded anew."""
+    before = tenancy.gate(PUBLIC, Generation.objects.filter(number__lt=generation.number).first)
+    packages = before.packages if before else {}
+    return [top for top, digest in generation.packages.items() if packages.get(top) != digest]
 
 
 def reload_here(tops: Iterable[str]) -> None:
@@ -215,10 +261,13 @@ def _rehearse(trial: Code, tops: set[str]) -> None:
             runtime = replacing.build(tenant, trial)
         except NotReady:
             continue  # not migrated yet: it has no plugins
-        for name, plugin in _concerned(runtime, tops):
-            if plugin not in seen:
-                seen.add(plugin)
-                _try_on(tenant, runtime.instances, name, plugin)
+        try:
+            for name, plugin in _concerned(runtime, tops):
+                if plugin not in seen:
+                    seen.add(plugin)
+                    _try_on(tenant, runtime.instances, name)
+        finally:
+            tenancy.gate(tenant, runtime.instances.end)
 
 
 def _concerned(runtime: Runtime, tops: set[str]) -> Iterator[tuple[str, str]]:
@@ -229,17 +278,15 @@ def _concerned(runtime: Runtime, tops: set[str]) -> Iterator[tuple[str, str]]:
             yield spec.name, plugin
 
 
-def _try_on(tenant: Tenant, instances: Instances, name: str, plugin: str) -> None:
+def _try_on(tenant: Tenant, instances: Instances, name: str) -> None:
     try:
         active = instances.get(name)
         with tenancy.visit(tenant):
             handoffs.check_health(active.plugin, active.services)
     except PluginHubError as error:
         raise ReloadRefused(
-            f"With the new code, {name!r} of tenant {tenant} does not come up: {error.detail}", hint=error.hint
+            f"With the new code, {name!r} of tenant {tenant} does not come up: {reason(error)}", hint=error.hint
         ) from error
-    finally:
-        tenancy.gate(tenant, instances.end)
 
 
 # What can be loaded twice
