@@ -9,18 +9,18 @@ All of this waits, in the calling thread: never call it on an event loop's.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, TypeAlias
 
-from pluginhub.context import Middleware, Services
+from pluginhub.additions import Additions
+from pluginhub.context import Services
 from pluginhub.errands import Errand
 from pluginhub.exceptions import HookError, NotReady, mark, problem_of
 from pluginhub.hooks import HookCall, Late
@@ -124,7 +124,7 @@ class _Change:
 class _Life:
     """A plugin's state, kept beside it. Lives as long as the object; a copy of a plugin begins anew."""
 
-    __slots__ = ("absent", "change", "errand", "lock", "stage", "up")
+    __slots__ = ("absent", "additions", "change", "errand", "lock", "up")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -132,7 +132,7 @@ class _Life:
         self.up = False
         self.absent = ""
         self.errand: Errand[Any] | None = None
-        self.stage: _Stage | None = None
+        self.additions: Additions | None = None
 
     def __reduce__(self) -> tuple[type[_Life], tuple[()]]:
         return _Life, ()
@@ -206,14 +206,14 @@ class _Ascent:
         return []
 
     def _activate(self, plugin: Plugin, life: _Life, hook: Callable[..., Any]) -> Failures:
-        stage = _Stage(self._services)
+        added = Additions(self._services)
         seconds = min(self._limits.hook, self._until - monotonic())
         late = partial(_came_up_late, plugin, self._services, self._limits)
-        failures = _attempt(life, HookCall(plugin, "activate", hook, stage.services, seconds), late)
-        stage.close()
+        failures = _attempt(life, HookCall(plugin, "activate", hook, added.services, seconds), late)
+        added.close()
         if not failures:
-            stage.keep()
-            life.stage = stage
+            added.keep()
+            life.additions = added
         return failures
 
     def _children(self, plugin: Plugin) -> Failures:
@@ -266,53 +266,14 @@ class _Descent:
         if not life.up:
             return []
         life.up = False
-        if life.stage is not None:
-            life.stage.withdraw()
-            life.stage = None
+        if life.additions is not None:
+            life.additions.withdraw()
+            life.additions = None
         hook = hook_of(plugin, "deactivate")
         if hook is None:
             return []
         left = max(self._until - monotonic(), LEAST_SECONDS)
         return _attempt(life, HookCall(plugin, "deactivate", hook, self._services, min(self._limits.hook, left)))
-
-
-class _Stage:
-    """What one `activate` adds to its tenant: nothing of it counts before the hook ended well, or after it was left."""
-
-    __slots__ = ("_handlers", "_whole", "services")
-
-    def __init__(self, services: Services) -> None:
-        jobs: Any = copy.copy(services.jobs)
-        self._whole = services
-        self._handlers: dict[str, Any] = {}
-        self.services = replace(services, middleware=Middleware(), jobs=jobs)
-        self.services.middleware.open = True
-        if jobs is not None:
-            jobs.open, jobs.handlers = True, dict(jobs.handlers)
-
-    def close(self) -> None:
-        self.services.middleware.open = False
-        if self.services.jobs is not None:
-            self.services.jobs.open = False
-
-    def keep(self) -> None:
-        self._whole.middleware.added += self.services.middleware.added
-        before, now = _handlers(self._whole), _handlers(self.services)
-        self._handlers = {name: handler for name, handler in now.items() if before.get(name) is not handler}
-        before.update(self._handlers)
-
-    def withdraw(self) -> None:
-        mine = list(map(id, self.services.middleware.added))
-        added = self._whole.middleware.added
-        added[:] = [each for each in added if id(each) not in mine]
-        handlers = _handlers(self._whole)
-        for name, handler in self._handlers.items():
-            if handlers.get(name) is handler:
-                del handlers[name]
-
-
-def _handlers(services: Services) -> dict[str, Any]:
-    return getattr(services.jobs, "handlers", {})
 
 
 def _attempt(life: _Life, one: HookCall, late: Late = lambda result, error: None) -> Failures:

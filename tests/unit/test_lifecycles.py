@@ -645,6 +645,7 @@ class TestAdditions:
             def activate(self, context: Context) -> None:
                 context.middleware.use(lambda request, call_next: call_next(request), scope="job")
                 context.jobs.process("import", lambda data, context: None)
+                context.provide(Adding, Adding())
 
         jobs = MemoryJobs()
         jobs.handlers["export"] = print
@@ -654,8 +655,10 @@ class TestAdditions:
             activate(plugin, services)
             assert [scope for scope, _ in services.middleware.added] == ["job"]
             assert sorted(jobs.handlers) == ["export", "import"]
+            assert list(services.provided) == [Adding]
             deactivate(plugin, services)
             assert services.middleware.added == []
+            assert services.provided == {}
             assert sorted(jobs.handlers) == ["export"]
         assert not services.middleware.open
         assert not jobs.open
