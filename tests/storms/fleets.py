@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 from tenants import processes
 from tenants.processes import SiteProcess
-from tests.watching import LEDGER, ledgers
-from tests.watching.ledgers import Swap
+from tests.watching import LEDGER
+from tests.watching.ledgers import Ledger, Swap
 
 __all__ = ["Fleet", "Web", "fleet", "say", "until"]
 
@@ -54,12 +54,12 @@ class Fleet:
 
     webs: tuple[Web, ...]
     workers: tuple[SiteProcess, ...]
-    ledger: Path
+    ledger: Ledger
 
     def swaps(self) -> list[Swap]:
         """Return what the web servers noted. A worker's horses note theirs, too, and are gone."""
         pids = {web.pid for web in self.webs}
-        return [swap for swap in ledgers.read(self.ledger) if swap.pid in pids]
+        return [swap for swap in self.ledger.swaps() if swap.pid in pids]
 
     def dead(self) -> str:
         """Return the last words of processes that ended by themselves; none should."""
@@ -73,8 +73,8 @@ def fleet(folder: Path, *, webs: int = 2, workers: int = 2, path: str = "") -> I
     ports = [processes.free_port() for _ in range(webs)]
     serving = [Web(port, processes.web(port, log=folder / f"web-{port}.log")) for port in ports]
     working = [processes.worker(log=folder / f"worker-{number}.log") for number in range(workers)]
-    made = Fleet(tuple(serving), tuple(working), folder / "swaps.jsonl")
-    with ExitStack() as stack, patch.dict(os.environ, _environment(made.ledger, path)):
+    made = Fleet(tuple(serving), tuple(working), Ledger(folder / "swaps.jsonl"))
+    with ExitStack() as stack, patch.dict(os.environ, _environment(made.ledger.path, path)):
         every = [*(web.process for web in serving), *working]
         for process in every:
             stack.callback(process.stop)

@@ -61,6 +61,10 @@ class Load:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let each client end with the request it is at."""
         self._over.set()
         for thread in self._threads:
             thread.join()

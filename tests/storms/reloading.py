@@ -54,6 +54,13 @@ class Census:
     resident: dict[int, int]
     alive: dict[int, list[int]]
 
+    def old(self, version: int) -> int:
+        """Count the versions that live on in some process, besides this one and the first.
+
+        The first one's modules have the names under which anybody may have imported them, and stay.
+        """
+        return sum(len(set(versions) - {1, version}) for versions in self.alive.values())
+
 
 @dataclass
 class Storm:
@@ -77,7 +84,7 @@ class Storm:
         for number in range(1, reloads + 1):
             if broken_every and number % broken_every == 0:
                 turn = number // broken_every - 1
-                self.reload_broken(BROKEN[turn % len(BROKEN)], rehearse=turn // len(BROKEN) % 2 == 0)
+                self.reload_broken(BROKEN[turn % len(BROKEN)], rehearse=(turn + turn // len(BROKEN)) % 2 == 0)
             else:
                 # What follows a broken one, and now and then a few in a row, does not wait.
                 self.reload(wait=number % (10 * BURST) > BURST)
@@ -109,7 +116,7 @@ class Storm:
     def arrives(self, generation: int, seconds: float = 15.0) -> bool:
         """Wait until every web server serves this generation, or a newer one, or says why it does not."""
         for _ in until(seconds):
-            reached = {swap.pid for swap in self.fleet.swaps() if swap.generation >= generation}
+            reached = {swap.pid for swap in self.fleet.swaps()[-100:] if swap.generation >= generation}
             if all(web.pid in reached or self._problem(web, generation) for web in self.fleet.webs):
                 return True
         return False
@@ -129,6 +136,15 @@ class Storm:
         told = [web.watch() for web in self.fleet.webs]
         resident = {each["pid"]: each["resident"] for each in told}
         return Census(resident, {each["pid"]: sorted(set(each["alive"])) for each in told})
+
+    def rest(self, seconds: float = 10.0) -> Census:
+        """Stop the clients, and count once the old versions are gone; or when the time is over, what is left."""
+        self.load.stop()
+        for _ in until(seconds):
+            census = self.census()
+            if not census.old(self.version):
+                break
+        return census
 
     def report(self, number: int, reloads: int) -> None:
         told = f"{len(self.load.answers):,} answers, {len(self.load.failures())} failed, {len(self.mixed())} mixed"
@@ -159,7 +175,7 @@ class Storm:
         return sum(max(0, told - count) for told, count in self.counted().values())
 
     def _count(self, pid: int) -> int:
-        return max(a.body["result"]["count"] for a in self.answers() if a.body["result"]["pid"] == pid)
+        return max(int(a.body["result"]["count"]) for a in self.answers() if a.body["result"]["pid"] == pid)
 
     def jobs(self, seconds: float = 60.0) -> list[Job]:
         """Wait for the jobs to end, and return them."""
@@ -283,8 +299,9 @@ def figures(reloads: int = 1_000) -> Iterator[Figure]:
             storm.reload()
             end = storm.census()
             jobs = storm.jobs()
+            rest = storm.rest()
         yield from _of_runs(storm, jobs)
-        yield from _of_processes(storm, warm, end)
+        yield from _of_processes(storm, warm, end, rest)
         connections.close_all()
     for how, renew in {"importlib.reload": reloaded, "new modules put in place of the old": swapped}.items():
         with tempfile.TemporaryDirectory() as folder, installed(Path(folder) / "site") as distributions:
@@ -298,16 +315,19 @@ def _of_runs(storm: Storm, jobs: Sequence[Job]) -> Iterator[Figure]:
     told = f"{len(storm.mixed())} that saw two of {len(storm.versions()):,} versions, of {len(storm.answers()):,}; "
     told += f"{len(storm.load.failures())} of {len(storm.load.answers):,} requests failed"
     yield Figure(name, "0 that saw two versions, 0 failed", told, COMMAND)
+    times = sorted(answer.told - answer.asked for answer in storm.answers())
+    told = f"p50 {times[len(times) // 2] * 1000:.0f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.0f} ms, "
+    yield Figure("How long these took", "", told + f"longest {times[-1] * 1000:.0f} ms", COMMAND)
     told = f"{storm.lost()} of {sum(told for told, _ in storm.counted().values()):,}"
     yield Figure("Increments of a counter in memory that were lost", "0", told, COMMAND)
     mixed = sum(len((job.result or {}).get("seen", ())) != 1 for job in jobs)
     yield Figure("Jobs that saw two versions, or failed", "0", f"{mixed} of {len(jobs):,}", COMMAND)
 
 
-def _of_processes(storm: Storm, warm: Census, end: Census) -> Iterator[Figure]:
+def _of_processes(storm: Storm, warm: Census, end: Census, rest: Census) -> Iterator[Figure]:
     told = f"{storm.refused.total()} before any process loaded them, {storm.kept_out.total()} by every process"
     yield Figure("Broken versions that were refused, with the reason", "all", told, COMMAND)
     growth = ", ".join(f"{(size - warm.resident[pid]) / 1e6:+.1f} MB" for pid, size in end.resident.items())
     yield Figure(f"Memory of each web server after the first {WARM_RELOADS} reloads", "< 5 MB", growth, COMMAND)
-    old = sum(len(set(versions) - {storm.version}) for versions in end.alive.values())
-    yield Figure("Old versions whose classes live on", "0", str(old), COMMAND)
+    name = "Older versions whose classes live on, by weak reference, besides the first"
+    yield Figure(name, "0", str(rest.old(storm.version)), COMMAND)

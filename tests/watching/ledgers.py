@@ -12,7 +12,7 @@ from typing import Any
 from pluginhub.types import Tenant
 from tests.watching import LEDGER
 
-__all__ = ["Swap", "note", "read"]
+__all__ = ["Ledger", "Swap", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,21 @@ def note(*, tenant: Tenant, revision: int, generation: int, **_: Any) -> None:
         file.write(json.dumps(asdict(swap)) + "\n")
 
 
-def read(path: Path) -> list[Swap]:
-    """Return all that was noted, in the order in which it was."""
-    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
-    return [Swap(**json.loads(line)) for line in lines]
+class Ledger:
+    """The file, for whoever looks at it again and again. Lives as long as the storm."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+        self._swaps: list[Swap] = []
+
+    def swaps(self) -> list[Swap]:
+        """Return all that was noted, in the order in which it was. Reads what is new."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._swaps += [Swap(**json.loads(line)) for line in whole.splitlines()]
+        return self._swaps

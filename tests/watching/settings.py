@@ -7,5 +7,5 @@ from tests.settings import INSTALLED_APPS as SITE_APPS
 from tests.watching import HUB
 
 INSTALLED_APPS = [*SITE_APPS, "tests.watching.apps.Watching"]
-ROOT_URLCONF = "tests.watching.urls"
+ROOT_URLCONF = PUBLIC_SCHEMA_URLCONF = "tests.watching.urls"
 PLUGINHUB = HUB
