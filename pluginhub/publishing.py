@@ -105,7 +105,7 @@ def write(
     with tenancy.visit(tenant), transaction.atomic(using=get_tenant_database_alias()):
         # Who only saves a draft waits here too: what he saw is what he changes, and nobody publishes half of it.
         head = _lock(tenant)
-        _expect(head, expected)
+        _expect(head.revision, expected)
         result = apply()
         _check_constraints()
         if not (head.publish_saves if publish is None else publish):
@@ -191,9 +191,16 @@ def problems(configuration: Configuration | None = None) -> list[Problem]:
     return _problems(tenancy.current(), configuration or read(), _readable(live()))
 
 
-def rehearse(configuration: Configuration, *, secrets: Mapping[str, str] = {}) -> Rehearsal:
-    """Return what `apply_configuration` would change, and why it would refuse. Writes nothing."""
-    tenant, draft, newest = tenancy.current(), read(), _readable(live())
+def rehearse(
+    configuration: Configuration, *, secrets: Mapping[str, str] = {}, expected: int | str | None = None
+) -> Rehearsal:
+    """Return what `apply_configuration` would change, and why it would refuse. Writes nothing.
+
+    Raises `Conflict` where `expected` is another by now.
+    """
+    tenant, draft, revision = tenancy.current(), read(), live()
+    _expect(revision.number if revision else 0, expected)
+    newest = _readable(revision)
     wanted, found = tenancy.gate(tenant, writable, configuration, draft, secrets=secrets)
     now = difference(draft, wanted)
     touched = {(change.kind, change.name) for change in now}
@@ -227,11 +234,10 @@ def set_publishes_saves(on: bool, *, author: str, expected: int | str | None = N
 # Inside
 
 
-def _expect(head: Head, expected: int | str | None) -> None:
+def _expect(number: int, expected: int | str | None) -> None:
     """Refuse where the author saw something else than what is there."""
     if expected is None:
         return
-    number = head.revision
     if expected == (mark() if isinstance(expected, str) else number):
         return
     seen, _, _ = str(expected).partition("-")

@@ -13,7 +13,7 @@ from django.db import OperationalError, ProgrammingError
 
 from pluginhub import handoffs, loading, tenancy
 from pluginhub.conf import settings
-from pluginhub.configuration import Configuration
+from pluginhub.configuration import Configuration, stored
 from pluginhub.exceptions import NotReady
 from pluginhub.instances import Active
 from pluginhub.models import Revision
@@ -29,7 +29,7 @@ def build(tenant: Tenant, code: loading.Code) -> Runtime:
     if row is None:
         return Runtime(tenant, 0, Configuration(), code)
     number, data = row
-    return Runtime(tenant, number, Configuration.model_validate(data), code)
+    return Runtime(tenant, number, stored(data), code)
 
 
 def rebuild(older: Runtime, code: loading.Code) -> Runtime:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
+from pluginhub.views.configuration import tenant_configuration
 from pluginhub.views.index import index, missing
 from pluginhub.views.jobs import job
 from pluginhub.views.openapi import openapi
@@ -25,6 +26,7 @@ urlpatterns = [
     path("jobs/<str:name>/", job, name="job"),
     path("stream/<str:name>/", stream, name="stream"),
     path("in/<str:target>/", public, name="public"),
+    path("configuration/", tenant_configuration, name="configuration"),
     path("tickets/", ticket, name="tickets"),
     path("openapi.json", openapi, name="openapi"),
     re_path(r"", missing),

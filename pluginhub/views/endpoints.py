@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from django.db.transaction import non_atomic_requests
@@ -10,8 +11,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
 from pluginhub import tenancy
-from pluginhub.exceptions import NotFound
-from pluginhub.registry import registry
+from pluginhub.exceptions import MalformedInput, NotFound, NotReady
+from pluginhub.presence import presence
+from pluginhub.publishing import VIEW
+from pluginhub.registry import lease, registry
 from pluginhub.types import PUBLIC, Tenant
 from pluginhub.views import answers, bodies
 from pluginhub.views.callers import identify
@@ -23,6 +26,9 @@ ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 NAME_LENGTH = 200
 """Of what is named in a URL: longer than any that exists."""
+
+FRESHNESS = "HTTP_PLUGINHUB_REVISION"
+"""The request header by which a client that has published says which revision is to answer, at least."""
 
 Handler = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -47,6 +53,8 @@ def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: b
             call.raw = bodies.raw_of(request)
             if not public:
                 call.caller = await identify(call, tickets=tickets)
+            if FRESHNESS in request.META:
+                await _serve_at_least(call, request.META[FRESHNESS])
             response = await handler(call, **arguments)
         except Exception as error:
             response = answers.problem(error, request)
@@ -54,6 +62,38 @@ def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: b
 
     # The CSRF token is asked of sessions only, by `identify`. A view that is asynchronous cannot be atomic.
     return csrf_exempt(non_atomic_requests(view))
+
+
+async def _serve_at_least(call: Call, said: str) -> None:
+    """Let this process follow to a revision that the client knows of. Raises `NotReady` where it cannot, yet."""
+    if not (said.isascii() and said.isdecimal() and len(said) < 19):
+        raise MalformedInput(f"The header {answers.REVISION} is a revision's number.")
+    wanted, serving = int(said), registry.running().get(call.tenant.schema)
+    if serving is None or serving < wanted:
+        serving = await call.do(_follow, call.tenant, wanted)
+    if serving >= wanted:
+        return
+    problem = presence.problems.get(call.tenant.schema)
+    if problem is None:
+        reason = "None that is newer has been published."
+    else:
+        reason = problem.why if call.caller.may(VIEW) else "The newer one could not be brought up here."
+    raise NotReady(
+        f"This process serves revision {serving} of {call.tenant}, and not {wanted}. {reason}",
+        hint="Ask again in a moment.",
+        revision=serving,
+        retry_after=1,
+    )
+
+
+def _follow(tenant: Tenant, wanted: int) -> int:
+    """Return the revision that serves after looking for a newer one; one that failed is left alone for its time."""
+    with lease(tenant) as runtime:
+        serving = runtime.revision
+    problem = presence.problems.get(tenant.schema)
+    if serving < wanted and (problem is None or problem.until < monotonic()):
+        registry.refresh(tenant)
+    return registry.running().get(tenant.schema, serving)
 
 
 def _without(request: HttpRequest, allowed: tuple[str, ...]) -> HttpResponse:

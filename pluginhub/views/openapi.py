@@ -57,7 +57,7 @@ JOB_SCHEMA = {
 
 _ERRORS = {
     "default": {
-        "description": "A problem: 400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503 or 504",
+        "description": "A problem: 400, 401, 403, 404, 405, 409, 413, 422, 428, 429, 500, 503 or 504",
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
@@ -161,7 +161,45 @@ def _fixed() -> Iterator[tuple[str, Any]]:
             "delete": _operation("cancel", "Cancel a job", {}, job),
         },
     )
+    yield "/configuration/", _configuration()
     yield "/tickets/", {"post": _operation("ticket", "A one-use ticket", {}, ticket, status="201")}
+
+
+def _configuration() -> dict[str, Any]:
+    which = {"anyOf": [{"type": "integer"}, {"enum": ["draft", "live"]}]}
+    change = {
+        "type": "object",
+        "required": ["kind", "name", "what", "fields"],
+        "properties": {
+            "kind": {"enum": ["registration", "chain", "composition", "interceptor", "point"]},
+            "name": {"type": "string"},
+            "what": {"enum": ["added", "removed", "changed"]},
+            "fields": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    changes = {"type": "array", "items": change}
+    problem = {"type": "object", "additionalProperties": {"type": "string"}}
+    shown = {"revision": {"type": "integer"}, "configuration": {"type": "object"}, "changes": changes}
+    written = {"revision": {"type": "integer"}, "changes": changes, "discarded": changes}
+    rehearsed = {"problems": {"type": "array", "items": problem, "description": "Of a dry run."}}
+    get = _operation("configuration", "The set-up, secrets sealed", {}, {"type": "object", "properties": shown})
+    put = _operation(
+        "configure",
+        "Make the set-up what the body says, and publish it",
+        _takes({"type": "object"}),
+        {"type": "object", "properties": written | rehearsed},
+    )
+    tag = {"ETag": {"schema": {"type": "string"}, "description": "Stands for the newest revision and the draft."}}
+    for operation in (get, put):
+        operation["responses"]["200"]["headers"] = _REVISION | tag
+    asked = [_parameter("revision", "query", which), _parameter("against", "query", which)]
+    expected = [
+        _parameter("If-Match", "header", {"type": "string"}),
+        _parameter("expected", "query", {"type": "integer"}),
+        _parameter("dry_run", "query", {"enum": ["0", "1"]}),
+        _parameter("note", "query", {"type": "string", "maxLength": 500}),
+    ]
+    return {"get": get | {"parameters": asked}, "put": put | {"parameters": expected}}
 
 
 def _operation(id_: str, summary: str, takes: dict[str, Any], gives: dict[str, Any], *, status: str = "200") -> Any:
