@@ -225,9 +225,13 @@ class Registry:
 
     def _do(self, key: str, f: Callable[..., Any], *args: Any) -> None:
         if self._follows:
-            self._background.run(key, f, *args)
+            self._background.run(key, self._do_and_say, f, *args)
         else:
             f(*args)
+
+    def _do_and_say(self, f: Callable[..., Any], *args: Any) -> None:
+        f(*args)
+        self.say()
 
     def stop(self) -> None:
         """End the following thread, and take this process out of the fleet."""
@@ -447,7 +451,8 @@ def numbers(tenant: Tenant | None = None, *, using: str | None = None) -> dict[s
     heads = Head.objects.using(using).values_list("schema", "revision")
     if tenant is not None:
         heads = heads.filter(schema=tenant.schema)
-    newest = Generation.objects.using(using).order_by().values_list(Value(""), Max("number"))
+    generations = Generation.objects.using(using).order_by().values(none=Value(""))
+    newest = generations.annotate(newest=Max("number")).values_list("none", "newest")
     return {schema: number or 0 for schema, number in heads.union(newest)}
 
 
