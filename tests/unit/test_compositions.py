@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pluginhub import CompositePlugin, Context, Plugin, chains
-from pluginhub.exceptions import DeadlineExceeded, HookError, place_of
+from pluginhub.exceptions import DeadlineExceeded, HookError, Stop, place_of
 from tests.unit.engine import Execute, in_both_colours
 
 
@@ -132,6 +132,55 @@ def test_a_parent_with_code_of_its_own_calls_its_children(execute: Execute) -> N
     cheapest.add_plugin(Add(5))
     cheapest.add_plugin(AsyncAdd(3))
     assert execute([cheapest], 1) == 4
+
+
+@in_both_colours
+def test_a_parents_synchronous_code_calls_children_of_both_colours(execute: Execute) -> None:
+    class Dearest(CompositePlugin):
+        def process(self, value: int, context: Context) -> int:
+            return int(max(context.call(child, value) for child in self.children))
+
+    dearest = Dearest()
+    for key, plugin, _ in TWO:
+        dearest.add_plugin(plugin, key=key)
+    dearest.add_plugin(parent("sequence", *TWO), key="both")
+    assert execute([dearest], 1) == 12
+
+
+@in_both_colours
+@pytest.mark.parametrize(
+    ("strategy", "result"), [("sequence", 26), ("parallel", [16, 15]), ("first", 16), ("merge", {"in": 16, "ten": 15})]
+)
+def test_compositions_nest(execute: Execute, strategy: str, result: Any) -> None:
+    inner = parent("sequence", ("one", AsyncAdd(1), True), ("ten", Add(10), True))
+    assert execute([parent(strategy, ("in", inner, True), ("ten", AsyncAdd(10), True))], 5) == result
+
+
+@in_both_colours
+@pytest.mark.parametrize(("strategy", "result"), [("sequence", 5), ("parallel", []), ("merge", {})])
+def test_when_all_are_optional_and_fail_nothing_is_left(execute: Execute, strategy: str, result: Any) -> None:
+    assert execute([parent(strategy, ("bad", Boom(), False), ("worse", Boom(), False))], 5) == result
+
+
+@in_both_colours
+@pytest.mark.parametrize(("strategy", "result"), [("parallel", [7, 6]), ("merge", {"stop": 7, "one": 6}), ("first", 7)])
+def test_a_member_that_stops_ends_itself_alone(execute: Execute, strategy: str, result: Any) -> None:
+    class Ends(Plugin):
+        async def process(self, value: int, context: Context) -> Any:
+            return Stop(7)
+
+    assert execute([parent(strategy, ("stop", Ends(), True), ("one", Add(1), True))], 5) == result
+
+
+@in_both_colours
+def test_without_members_there_is_no_first(execute: Execute) -> None:
+    with pytest.raises(HookError, match="has no members"):
+        execute([parent("first")], 5)
+
+
+def test_a_strategy_that_does_not_exist_is_refused_when_it_is_linked() -> None:
+    with pytest.raises(HookError, match="no strategy 'any'"):
+        chains.Chain([parent("any")])
 
 
 def test_sub_plugins_are_checked_when_added() -> None:
