@@ -61,7 +61,7 @@ def _heard(pipe: int, child: int) -> str:
 
 
 def _report(pipe: int, f: Callable[..., Any], *args: Any) -> None:
-    faulthandler.register(signal.SIGUSR2, file=sys.__stderr__)
+    faulthandler.register(signal.SIGUSR2, file=2)
     try:
         outcome = {"result": f(*args)}
     except BaseException:

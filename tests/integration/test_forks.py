@@ -152,6 +152,11 @@ class TestSessions:
         assert not set(in_child(sessions)) & set(mine)
         assert sessions() == mine, "the parent's go on"
 
+    def test_a_child_waits_for_no_thread_that_was_connecting_to_valkey(self) -> None:
+        with held({"pool": valkey.client().connection_pool._lock}) as names:
+            assert names == ["pool"]
+            assert in_child(lambda: valkey.client().ping()) is True
+
     @linux
     def test_no_socket_to_the_database_stays_open_in_a_child(self) -> None:
         """Also none of other threads': while it is open, the parent's session outlives the parent."""
