@@ -189,10 +189,12 @@ def _restore(plugin: Plugin, services: Services, states: dict[str, tuple[int, An
 
 
 def _named(plugin: Plugin, path: str = "") -> Iterator[tuple[str, Plugin]]:
+    """Yield a plugin and all below it that are up, each with its path."""
     yield path, plugin
     if isinstance(plugin, CompositePlugin):
         for key, child, _ in plugin.members:
-            yield from _named(child, f"{path}/{key}")
+            if lifecycles.is_active(child):
+                yield from _named(child, f"{path}/{key}")
 
 
 def _not_ready(services: Services, what: str, error: Exception) -> NotReady:

@@ -179,7 +179,7 @@ class Instances:
                 building.check_provided(plugin, services)
                 self._bring_up(members)
             except BaseException:
-                lifecycles.deactivate(plugin, services, limits())
+                self._take_down_again(plugin, services)
                 raise
         except PluginHubError:
             raise
@@ -191,6 +191,12 @@ class Instances:
             ) from error
         turnstile = Turnstile() if has_state(plugin) else None
         return Active(plugin, services, self._key(name), turnstile, tuple(givers), born)
+
+    def _take_down_again(self, plugin: Plugin, services: Services) -> None:
+        try:
+            lifecycles.deactivate(plugin, services, limits())
+        except Exception:
+            log.exception("%s of %s did not go down cleanly", services.name, self.tenant)
 
     def _offering(self, asking: str, givers: dict[str, None]) -> Callable[[Any], Any]:
         """Return what gives a plugin the services of others, which come up first and are noted in `givers`."""

@@ -156,13 +156,7 @@ def covered(top: str) -> list[str]:
 
     Raises `ReloadRefused` for one that cannot be loaded twice.
     """
-    imported = {each: set(_imported(loading.snapshot_of(each))) for each in _tops()}
-    tops, waiting = set[str](), [top]
-    while waiting:
-        name = waiting.pop()
-        if name not in tops:
-            tops.add(name)
-            waiting += [other for other, names in imported.items() if name in names]
+    tops = _importing([top])
     for name in sorted(tops):
         reason = _unloadable(loading.snapshot_of(name))
         if reason:
@@ -171,6 +165,18 @@ def covered(top: str) -> list[str]:
                 hint="Deploy it, and restart the processes.",
             )
     return sorted(tops)
+
+
+def _importing(tops: Iterable[str]) -> set[str]:
+    """Return packages, and those of other plugins that import them, by whatever way."""
+    imported = {each: set(_imported(loading.snapshot_of(each))) for each in _tops()}
+    found, waiting = set[str](), list(tops)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [other for other, names in imported.items() if name in names]
+    return found
 
 
 def _installed(plugin: str, version: str) -> Entry:
@@ -198,7 +204,7 @@ def _tops() -> set[str]:
 
 
 def _snapshots(tops: Iterable[str]) -> list[Snapshot]:
-    return [loading.snapshot_of(top) for top in tops]
+    return [loading.snapshot_of(top) for top in sorted(tops)]
 
 
 def _trial(code: Code, snapshots: list[Snapshot], number: int) -> Code:
@@ -215,18 +221,16 @@ def _trial(code: Code, snapshots: list[Snapshot], number: int) -> Code:
 def _wanted(row: Generation) -> Code:
     """Return the code that a generation asks for, where the disk has it. Raises `NotReady`."""
     code = loading.current()
-    snapshots = []
-    for top, digest in sorted(row.packages.items()):
-        package = code.packages.get(top)
-        if package is None or package.snapshot.digest == digest:
-            continue  # read when it is first used; or that very source runs already
-        snapshot = loading.snapshot_of(top)
-        if snapshot.digest != digest:
+    # What runs that very source already, or is read when it is first used, needs no loading.
+    here = {top: package.snapshot.digest for top, package in code.packages.items() if top == package.top}
+    changed = [top for top, digest in here.items() if row.packages.get(top, digest) != digest]
+    snapshots = _snapshots(_importing(changed) & here.keys()) if changed else []
+    for snapshot in snapshots:
+        if snapshot.digest != row.packages.get(snapshot.top, snapshot.digest):
             raise NotReady(
-                f"The package {top!r} on this machine is not the one that was reloaded.",
+                f"The package {snapshot.top!r} on this machine is not the one that was reloaded.",
                 hint=f"Deploy version {row.version or 'of that reload'} here, too.",
             )
-        snapshots.append(snapshot)
     made = _trial(code, snapshots, row.number) if snapshots else code.numbered(row.number)
     made.wanted = row.packages
     made.retry()

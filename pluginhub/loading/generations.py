@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,9 @@ from pluginhub.loading.sources import Library
 from pluginhub.plugins import Plugin
 
 __all__ = ["Code", "become", "current", "forget", "load", "snapshot_of"]
+
+
+log = logging.getLogger("pluginhub.loading")
 
 
 class Code:
@@ -102,7 +106,8 @@ class Code:
     def pin(self) -> None:
         """Read the packages of all plugins now, so that whatever is imported later is as it is now."""
         for name in discovery.catalog():
-            self.known(name)
+            if self.known(name) is not None and self._packages:
+                return
 
     def retry(self) -> None:
         """Try failed imports again at their next use: something that was published may have mended them."""
@@ -165,12 +170,24 @@ class Code:
             return self._entries[found.name]
         if found.top in self._packages:
             return self._take_alone(found)
-        snapshot, entries = _at_rest(found.top)
-        self._packages[found.top] = pin(snapshot, self.number)
-        self._entries |= entries
-        if self.wanted.get(found.top, snapshot.digest) != snapshot.digest:
-            self.strays += (found.top,)
+        # All at once, since packages import one another.
+        tops = {entry.top for entry in discovery.catalog().values() if self._is_pinned(entry)}
+        for top in sorted({found.top, *tops} - self._packages.keys()):
+            self._take_in(top)
         return self._entries.get(found.name, found)
+
+    def _take_in(self, top: str) -> None:
+        try:
+            snapshot, entries = _at_rest(top)
+        except NotReady as error:
+            log.warning("A package of plugins is left out: %s", error)
+            return
+        versioned = {top: package for top, package in self._packages.items() if package.label != top == package.top}
+        made = renew([snapshot], self.number, versioned)[top] if versioned else pin(snapshot, self.number)
+        self._packages[top] = made
+        self._entries |= entries
+        if self.wanted.get(top, snapshot.digest) != snapshot.digest:
+            self.strays += (top,)
 
     def _take_alone(self, found: Entry) -> Entry:
         snapshot, entries = _at_rest(found.top)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from pluginhub import tenancy
 from pluginhub.fleet.models import AllowedPlugin, Due, Generation, Head, Process
@@ -60,11 +60,12 @@ def test_rows_say_what_they_are(in_acme: Tenant) -> None:
     assert list(map(str, rows)) == ["acme at 3", "generation 2", "web here:7", "echo for acme"]
 
 
-def test_the_newest_numbers_are_one_query(acme: Tenant, globex: Tenant, django_assert_num_queries: Any) -> None:
+def test_the_newest_numbers_are_one_query(acme: Tenant, globex: Tenant) -> None:
     for number in (1, 2, 3):
         tenancy.gate(PUBLIC, Generation.objects.create, number=number, digest="")
     tenancy.gate(PUBLIC, Head.objects.bulk_create, [Head(schema="acme", revision=3), Head(schema="globex", revision=5)])
-    with tenancy.visit(PUBLIC), django_assert_num_queries(1):
-        assert numbers() == {"": 3, "acme": 3, "globex": 5}
     with tenancy.visit(PUBLIC):
         assert numbers(acme) == {"": 3, "acme": 3}
+        with CaptureQueriesContext(connection) as queries:
+            assert numbers() == {"": 3, "acme": 3, "globex": 5}
+    assert len([each for each in queries if "search_path" not in each["sql"]]) == 1
