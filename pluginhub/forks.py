@@ -8,6 +8,7 @@ deactivated by a child, since closing speaks to the other side in the parent's n
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def here() -> object:
 def keep(*inherited: object) -> None:
     """Keep what was inherited from being collected: a finalizer would end in the child what the parent still uses."""
     _kept.extend(inherited)
+    for each in inherited:  # with a reference that nobody gives up: at its end, an interpreter collects all there is
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
 
 _rules: list[Rule] = []

@@ -69,18 +69,20 @@ class Graph:
         except DishkaError as error:
             raise _in_words(error) from error
         self._registries = list(_registries(self.root))
-        self._known: dict[Any, Found | None] = {Container: None}
+        self._known: dict[Any, Found] = {}
         self._by_name: dict[tuple[str, str], Any] | None = None
         for factory in self.factories():
             _refuse_unusable(factory)
 
     def find(self, wanted: Any) -> Found | None:
         """Return where a type's services come from; `None` where no provider makes them."""
-        try:
-            return self._known[wanted]
-        except KeyError:
-            found = self._known[wanted] = self._look(wanted) or self._look(self._first_generation(wanted))
-            return found
+        found = self._known.get(wanted)
+        if found is None:
+            found = self._look(wanted)
+            if found is None:  # not to be remembered: the types of old generations must go
+                return self._look(self._first_generation(wanted))
+            self._known[wanted] = found
+        return found
 
     def factories(self) -> Iterator[Factory]:
         """Yield what makes services, without what all containers have."""
@@ -91,7 +93,7 @@ class Graph:
                     yield factory
 
     def _look(self, wanted: Any) -> Found | None:
-        if wanted is None:
+        if wanted is None or wanted is Container:
             return None
         key = DependencyKey(wanted, DEFAULT_COMPONENT)
         for registry in self._registries:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -145,12 +144,15 @@ def _overrides(providers: list[Provider]) -> Provider:
     instead = Provider()
     for kind, instance in process.overrides.items():
         found = real.find(kind) if real is not None else None
-        instead.provide(partial(_given, instance), provides=kind, scope=found.scope if found else PROCESS)
+        instead.provide(_giving(instance), provides=kind, scope=found.scope if found else PROCESS)
     return instead
 
 
-def _given(instance: Any) -> Any:
-    return instance
+def _giving(instance: Any) -> Callable[[], Any]:
+    def give() -> Any:
+        return instance
+
+    return give
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:

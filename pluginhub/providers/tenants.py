@@ -154,7 +154,7 @@ class TenantServices:
         else:
             self._enter(layer)
             made = layer.get(found.key)
-        if found.is_kept:
+        if found.is_kept and found.key is wanted:
             kept[wanted] = made  # to be found without waiting for others, whose factories may be slow
         return made
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dishka import Provider, provide
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, run_checks
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
@@ -18,9 +19,12 @@ from pluginhub.checks import (
     check_channel_layers,
     check_database,
     check_middleware,
+    check_plugins,
+    check_providers,
     check_queues,
     check_settings,
 )
+from pluginhub.scopes import PROCESS
 
 TENANT = "django_tenants.middleware.main.TenantMainMiddleware"
 
@@ -41,7 +45,7 @@ def test_the_reference_site_has_nothing_to_complain_about() -> None:
 def test_every_check_that_is_documented_exists_and_the_other_way_round() -> None:
     code = Path(checks.__file__).read_text()
     documented = {line.split()[1] for line in (checks.__doc__ or "").splitlines() if line.startswith("| pluginhub.")}
-    assert documented == {f"pluginhub.E{number:03}" for number in range(1, 13)}
+    assert documented == {f"pluginhub.E{number:03}" for number in range(1, 16)}
     assert all(code.count(f'id="{name}"') == 1 for name in documented)
 
 
@@ -204,3 +208,84 @@ def test_e012_another_public_schema() -> None:
             id="pluginhub.E012",
         )
     ]
+
+
+def test_e013_providers_that_cannot_be_imported() -> None:
+    assert of(check_providers, PLUGINHUB={"PROVIDERS": ["shop.services.Services", "json.JSONDecoder"]}) == [
+        Error(
+            "PLUGINHUB['PROVIDERS'] names 'shop.services.Services', which cannot be imported: "
+            "ModuleNotFoundError: No module named 'shop'.",
+            hint="Write 'package.module.ProviderClass'.",
+            id="pluginhub.E013",
+        ),
+        Error(
+            "PLUGINHUB['PROVIDERS'] holds 'json.JSONDecoder', which is no dishka Provider.",
+            hint="Subclass dishka.Provider.",
+            id="pluginhub.E013",
+        ),
+    ]
+
+
+class Unprovided:
+    """What nobody provides."""
+
+
+class Made:
+    def __init__(self, lacking: Unprovided) -> None:
+        raise AssertionError("a check makes no service")
+
+
+class Lacking(Provider):
+    made = provide(Made, scope=PROCESS)
+
+
+def test_e013_providers_that_do_not_fit_together() -> None:
+    assert of(check_providers, PLUGINHUB={"PROVIDERS": [f"{__name__}.Lacking"]}) == [
+        Error(
+            "Made needs Unprovided, and no provider makes it: Made → Unprovided.",
+            hint="Add a provider of Unprovided to PLUGINHUB['PROVIDERS'].",
+            id="pluginhub.E013",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("shout", "':shout' names no class. Write 'package.module:Class'."),
+        (
+            "no.such:Shout",
+            "There is no module 'no.such' with Python source. Install the distribution that contains it.",
+        ),
+        ("tests.integration.samples:Shuot", "Module 'tests.integration.samples' defines no class 'Shuot'."),
+    ],
+    ids=["malformed", "module", "class"],
+)
+def test_e014_plugins_that_are_not_there(path: str, problem: str) -> None:
+    (error,) = of(check_plugins, PLUGINHUB={"PLUGINS": {"good": "tests.integration.samples:Shout", "bad": path}})
+    assert (error.id, error.hint) == (
+        "pluginhub.E014",
+        "Correct or remove it; PLUGINHUB_SAFE_MODE=1 starts without plugins.",
+    )
+    assert error.msg.startswith(f"PLUGINHUB['PLUGINS']['bad'] cannot be loaded: {problem}")
+
+
+def test_e015_a_folder_of_plugins_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "plugins"
+    assert of(check_plugins, PLUGINHUB={"PLUGINS_DIR": path}) == [
+        Error(
+            f"PLUGINHUB['PLUGINS_DIR'] is {str(path)!r}, which is no folder.",
+            hint="Create it, or remove the setting.",
+            id="pluginhub.E015",
+        )
+    ]
+
+
+def test_plugins_are_not_looked_at_in_safe_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUGINHUB_SAFE_MODE", "1")
+    assert of(check_plugins, PLUGINHUB={"PLUGINS": {"bad": "no.such:Shout"}, "PLUGINS_DIR": "/no/such"}) == []
+
+
+@pytest.mark.parametrize("check", [check_providers, check_plugins])
+def test_settings_that_cannot_be_read_are_told_once(check: Any) -> None:
+    assert of(check, PLUGINHUB={"PLUGIN_DIR": "x"}) == []
