@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,6 +40,7 @@ from pluginhub.models import (
 )
 from pluginhub.plugins import Plugin
 from pluginhub.types import Tenant
+from tests.storms.publishing import PLUGINS, storm
 
 THREADS = 8
 WRITES = 10
@@ -394,27 +395,46 @@ def test_a_save_waits_for_who_publishes(in_acme: Tenant) -> None:
     assert waited > 0.2
 
 
-def test_no_change_is_undone_when_eight_publish_at_once(in_acme: Tenant) -> None:
-    undone, numbers = _publish_from_many_threads(in_acme)
-    assert undone == 0
-    assert numbers == list(range(1, THREADS * WRITES + 2))
+def test_what_is_applied_as_a_whole_is_what_is_published(in_acme: Tenant) -> None:
+    """Two at once, who both began from the same rows: neither gets a mixture."""
+    values = [
+        Configuration(registrations={name: RegistrationSpec(name=name, plugin="echo", title=title) for name in "ab"})
+        for title in ("one", "two")
+    ]
+    publishing.apply_configuration(Configuration(), author="me")
+    together = threading.Barrier(2)
+
+    def work(value: Configuration) -> bool:
+        with _own_connection(), tenancy.visit(in_acme):
+            together.wait()
+            for _ in range(WRITES):
+                revision = publishing.apply_configuration(value, author="me")
+                if publishing.configuration_of(revision) != value:
+                    return False
+            return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, values)) == [True, True]
 
 
-def test_with_the_rows_read_before_the_lock_changes_are_undone(
-    in_acme: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.storm
+def test_no_change_is_lost_when_eight_write_at_once(in_acme: Tenant, storming: str) -> None:
+    ledger = storm(in_acme, storming, changes=THREADS * WRITES)
+    assert (ledger.lost, ledger.gaps) == (0, 0)
+    assert len(ledger.revisions) > THREADS
+
+
+@pytest.mark.storm
+def test_with_the_rows_read_before_the_lock_changes_are_lost(in_acme: Tenant, storming: str) -> None:
     """The same writes in the wrong order: the test above would see it."""
-    early = threading.local()
-    right = publishing._lock
+    assert storm(in_acme, storming, changes=THREADS * WRITES, late=True).lost > 0
 
-    def lock(tenant: Tenant) -> Head:
-        early.draft = read()
-        return right(tenant)
 
-    monkeypatch.setattr(publishing, "_lock", lock)
-    monkeypatch.setattr(publishing, "read", lambda: early.draft)
-    undone, _ = _publish_from_many_threads(in_acme)
-    assert undone > 0
+@pytest.fixture
+def storming() -> Iterator[str]:
+    """The storm's plugin; returns the database's URL."""
+    with override_settings(PLUGINHUB={"PLUGINS": PLUGINS}):
+        yield os.environ["DATABASE_URL"]
 
 
 class _own_connection:  # noqa: N801 - a context
@@ -422,35 +442,3 @@ class _own_connection:  # noqa: N801 - a context
 
     def __exit__(self, *_: object) -> None:
         connections.close_all()
-
-
-def _publish_from_many_threads(tenant: Tenant) -> tuple[int, list[int]]:
-    """Have each thread count up the title of its own registration; return how many were undone, and the numbers."""
-    for thread in range(THREADS):
-        register(f"r{thread}", title="0")
-    publishing.publish(author="me")
-    together = threading.Barrier(THREADS)
-
-    def work(thread: int) -> None:
-        with _own_connection(), tenancy.visit(tenant):
-            together.wait()
-            for number in range(1, WRITES + 1):
-                publishing.write(_titled(f"r{thread}", number), author=f"r{thread}", publish=True)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(work, range(THREADS)))
-    return _undone(), list(Revision.objects.order_by("number").values_list("number", flat=True))
-
-
-def _titled(name: str, number: int) -> Callable[[], None]:
-    return lambda: retitle(name, str(number))
-
-
-def _undone() -> int:
-    """Count how often a revision says less than the one before it, and what the last one lacks."""
-    states = [
-        {name: int(spec["title"]) for name, spec in data["registrations"].items()}
-        for data in Revision.objects.order_by("number").values_list("data", flat=True)
-    ]
-    steps_back = sum(later[name] < earlier[name] for earlier, later in pairwise(states) for name in earlier)
-    return steps_back + sum(number < WRITES for number in states[-1].values())
