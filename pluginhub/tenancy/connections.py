@@ -27,8 +27,9 @@ def _let_go() -> None:
 
     A socket that stays open here keeps the parent's session alive after the parent's death, with its locks.
     """
-    inherited = list(_known)
+    inherited: list[Any] = list(_known)
     _known.clear()
+    wrapper: Any
     for wrapper in connections.all(initialized_only=True):
         if wrapper in inherited:
             del connections[wrapper.alias]
