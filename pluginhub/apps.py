@@ -12,8 +12,9 @@ class PluginHubConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from pluginhub import building, checks, jobs, reloading  # noqa: F401 - importing the checks registers them
+        from pluginhub import building, checks, jobs, reloading, watching  # noqa: F401 - importing the checks registers them
         from pluginhub.registry import registry
 
         building.make_jobs = jobs.TenantJobs
         registry.catch_up = reloading.catch_up
+        registry.watch = watching.begin

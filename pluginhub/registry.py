@@ -85,9 +85,12 @@ class Registry:
 
     catch_up: Callable[[int], None]
     """Brings this process to a generation of code; set by `reloading`, when the app is ready."""
+    watch: Callable[[Background, threading.Event], None]
+    """Begins to watch files of plugins, where a developer works on them; set to that of `watching`."""
 
     def __init__(self) -> None:
         self.catch_up = lambda generation: None
+        self.watch = lambda background, stop: None
         self.reset()
 
     def reset(self) -> None:
@@ -215,6 +218,7 @@ class Registry:
                 if not self._is_followed():
                     self._follower = threading.Thread(target=self._run, name="pluginhub-follow", daemon=True)
                     self._follower.start()
+                    self.watch(self._background, self._stop)
 
     def _is_followed(self) -> bool:
         return self._follower is not None and self._follower.is_alive()

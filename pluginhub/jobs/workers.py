@@ -10,7 +10,7 @@ import rq
 from django.db import connections
 from rq.job import Job
 
-from pluginhub import loading
+from pluginhub import loading, watching
 from pluginhub.jobs import horses
 from pluginhub.jobs.bells import BellOrJob
 from pluginhub.jobs.sweeping import Sweeper
@@ -49,6 +49,7 @@ class Worker(rq.Worker):
 
     def fork_work_horse(self, job: Job, queue: rq.Queue) -> None:
         with self.sweeper.paused():
+            watching.look()  # a horse runs what its worker has read
             connections.close_all()
             super().fork_work_horse(job, queue)
 
