@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -22,7 +22,8 @@ from pluginhub import Plugin, access, execution, publishing, tenancy
 from pluginhub.configuration import InterceptorSpec, RegistrationSpec
 from pluginhub.exceptions import UnknownTarget
 from pluginhub.fleet.models import AllowedPlugin
-from pluginhub.models import AccessToken, InterceptorBinding, PointBinding, Registration, Target
+from pluginhub.management.commands import pluginhub_check
+from pluginhub.models import AccessToken, InterceptorBinding, PointBinding, Registration, Revision, Target
 from pluginhub.types import Tenant
 from tests.integration.hub import PLUGINS, chain, make_user, publish
 
@@ -40,6 +41,39 @@ class Renamed(Plugin):
 
     def intercept(self, request: Any, call_next: Any) -> Any:
         return call_next(request)
+
+
+class Picky(Plugin):
+    """Is made for places that exist."""
+
+    ups: ClassVar[int] = 0
+
+    class Config(BaseModel):
+        place: str = "here"
+
+    def __init__(self, config: Config) -> None:
+        if config.place == "nowhere":
+            raise ValueError("There is no nowhere.")
+
+    def activate(self, context: Any) -> None:
+        Picky.ups += 1
+
+    def process(self, value: Any, context: Any) -> Any:
+        return value
+
+
+class Unheard:
+    """A service that nobody provides."""
+
+
+class Needy(Plugin):
+    """Asks for what is not there."""
+
+    def __init__(self, service: Unheard) -> None:
+        self.service = service
+
+    def process(self, value: Any, context: Any) -> Any:
+        return value
 
 
 def call(command: str, *args: str, **options: Any) -> str:
@@ -219,7 +253,61 @@ class TestCheck:
         publish(say="echo")
         Registration.objects.create(name="x", plugin="nope")
         assert call("check", "--tenant", "acme")
-        assert "registration x plugin" in call_failing("check", "--tenant", "acme", "--draft")
+        said = call_failing("check", "--tenant", "acme", "--drafts")
+        assert said.startswith("acme: draft registration x plugin: No plugin named 'nope' is installed.")
+
+    def test_what_is_wrong_in_both_is_said_once(self, in_acme: Tenant, settings: Any) -> None:
+        publish(say="echo")
+        settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": {}}
+        assert call_failing("check", "--all", "--drafts").splitlines() == [
+            "acme: registration say plugin: No plugin named 'echo' is installed."
+        ]
+
+    @pytest.fixture
+    def picky(self, in_acme: Tenant, settings: Any) -> None:
+        settings.PLUGINHUB = {
+            **settings.PLUGINHUB,
+            "PLUGINS": {"picky": "tests.integration.test_commands:Picky", "needy": f"{__name__}:Needy"},
+        }
+        Picky.ups = 0
+
+    def test_it_makes_every_object_and_activates_none(self, picky: None, in_acme: Tenant) -> None:
+        publish(
+            RegistrationSpec(name="fine", plugin="picky"), RegistrationSpec(name="off", plugin="picky", enabled=False)
+        )
+        assert call("check", "--tenant", "acme") == "No problems in 1 tenants.\n"
+        assert Picky.ups == 0
+        publish(RegistrationSpec(name="bad", plugin="picky", config={"place": "nowhere"}))
+        failed = "The constructor of 'picky' failed with ValueError: There is no nowhere."
+        assert call_failing("check", "--tenant", "acme") == f"acme: registration bad constructor: {failed}\n"
+        assert Picky.ups == 0
+
+    def test_it_names_a_service_that_nobody_provides(self, picky: None, in_acme: Tenant) -> None:
+        """Not the publishing of it, but a release without its provider."""
+        Registration.objects.create(name="needs", plugin="needy")
+        data = publishing.configuration_at("draft").data()
+        Revision.objects.create(number=1, format=1, data=data, digest="", author="before the release")
+        said = call_failing("check", "--all")
+        assert said.startswith("acme: registration needs ")
+        assert "Unheard" in said
+
+    def test_a_configuration_of_a_newer_release_is_told(self, in_acme: Tenant, globex: Tenant) -> None:
+        Revision.objects.create(number=1, format=99, data={"format": 99}, digest="", author="newer")
+        assert "acme: configuration: This configuration has the format 99" in call_failing("check", "--all")
+        assert refusal("check", "--all") == "1 problems in 1 tenants."
+
+    def test_it_fails_with_a_number_that_scripts_see(self, in_acme: Tenant) -> None:
+        Registration.objects.create(name="x", plugin="nope")
+        with pytest.raises(CommandError) as caught:
+            call("check", "--all", "--drafts")
+        assert caught.value.returncode == 1
+
+    def test_it_says_how_far_it_is(self, many_tenants: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        many_tenants(3)
+        monkeypatch.setattr(pluginhub_check, "PROGRESS_SECONDS", 0.0)
+        said = io.StringIO()
+        call_command("pluginhub_check", "--all", stdout=io.StringIO(), stderr=said)
+        assert said.getvalue().splitlines() == [f"{number} of 5 tenants" for number in range(5)]
 
 
 class TestDisable:
@@ -309,6 +397,85 @@ class TestDisable:
             timeout=60,
         )
         assert (done.stdout, done.returncode) == ("Disabled in revision 3: all, more, say.\n", 0), done.stderr
+
+
+class TestSafeMode:
+    def test_whatever_an_operator_does_then_no_plugin_is_imported(self, in_acme: Tenant, tmp_path: Path) -> None:
+        """In a process of its own, with plugins that would end it."""
+        publish(RegistrationSpec(name="mark", plugin="stamp", config={"text": "x"}), chain("all", "say"), say="echo")
+        User.objects.create_superuser("root")
+        (tmp_path / "deadly_plugin.py").write_text(
+            "import os\nfrom pluginhub import Plugin\nos._exit(7)\nclass Deadly(Plugin):\n"
+            "    def process(self, value, context):\n        return value\n"
+            "    def intercept(self, request, call_next):\n        return call_next(request)\n"
+        )
+        (tmp_path / "safe_settings.py").write_text(
+            "from tests.settings import *\nPLUGINHUB = {**PLUGINHUB, 'PLUGINS': {"
+            "'echo': 'deadly_plugin:Deadly', 'stamp': 'deadly_plugin:Deadly'}}\n"
+        )
+        (tmp_path / "operator.yaml").write_text(call("export", "--tenant", "acme"))
+        done = subprocess.run(
+            [sys.executable, "-c", OPERATOR, str(tmp_path / "operator.yaml")],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()]),
+                "DJANGO_SETTINGS_MODULE": "safe_settings",
+                "PLUGINHUB_SAFE_MODE": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.stdout, done.returncode) == ("nothing imported\n", 0), done.stderr
+        assert publishing.configuration_at("live").registrations["say"].enabled is False
+
+
+OPERATOR = """
+import sys
+import django
+django.setup()
+from io import StringIO
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from pluginhub import execution, publishing, tenancy
+from pluginhub.exceptions import NotReady
+from pluginhub.models import Chain, Registration
+
+with tenancy.visit(tenancy.find("acme")):
+    root = User.objects.get()
+    row, made = Registration.objects.get(name="mark"), Chain.objects.get()
+client = Client(headers={"host": "acme.localhost"})
+with tenancy.visit(tenancy.find("acme")):
+    client.force_login(root)
+for path in (
+    "", "registration/", "registration/add/", "registration/add/?plugin=echo", f"registration/{row.pk}/change/",
+    "chain/", f"chain/{made.pk}/change/", "revision/", "revision/compare/", "revision/1/rollback/",
+):
+    answer = client.get("/admin/pluginhub/" + path)
+    assert answer.status_code == 200, path
+sent = {"name": "mark", "title": "New"}
+assert client.post(f"/admin/pluginhub/registration/{row.pk}/change/", sent).status_code == 302
+assert client.post("/admin/pluginhub/revision/publish/").status_code == 302
+with tenancy.visit(tenancy.find("acme")):
+    assert publishing.live().number == 2
+    try:
+        execution.run("say", 1)
+    except NotReady:
+        pass
+    publishing.problems()
+tenant = ["--tenant", "acme"]
+for args in (
+    ["list"], ["list", *tenant], ["export", *tenant], ["disable", *tenant, "say"],
+    ["apply", *tenant, sys.argv[1], "--dry-run"], ["check", "--all", "--drafts"],
+):
+    try:
+        call_command(f"pluginhub_{args[0]}", *args[1:], stdout=StringIO())
+    except CommandError:
+        assert args[0] in ("check", "apply")
+assert not [name for name in sys.modules if "deadly" in name]
+print("nothing imported")
+"""
 
 
 class TestExportAndApply:

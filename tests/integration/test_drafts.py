@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from django.contrib import admin as django_admin
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -102,6 +104,23 @@ class TestConflicts:
         )
         assert 'value="Mine"' in page.content.decode()
         assert inside(Chain.objects.get).title == ""
+
+    def test_of_two_who_save_at_the_same_moment_one_is_told(self, ann: Client, bob: Client, inside: Any) -> None:
+        """What was seen is compared under the lock, and nothing comes in between."""
+        at = url("registration", "change", inside(register).pk)
+        forms = [(client, {**form_of(client.get(at)), "title": name}) for client, name in ((ann, "Ann"), (bob, "Bob"))]
+        together = threading.Barrier(2)
+
+        def save(client: Client, sent: dict[str, Any]) -> int:
+            try:
+                together.wait()
+                return client.post(at, sent).status_code
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(save, *one) for one in forms]
+        assert sorted(one.result() for one in answers) == [200, 302]
 
     def test_sent_once_more_it_is_meant(self, ann: Client, bob: Client, inside: Any) -> None:
         """The page's steps are the whole: one that was removed comes back, one that was added goes."""

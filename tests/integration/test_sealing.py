@@ -158,6 +158,30 @@ def test_without_its_plugin_a_configuration_is_refused_rather_than_stored(
     assert SECRET not in stored() + str(caught.value)
 
 
+@pytest.mark.parametrize("plugin", ["gone", "never-heard-of"])
+def test_a_disabled_row_whose_plugin_is_gone_reaches_no_revision_in_plain_text(in_acme: Tenant, plugin: str) -> None:
+    """Code wrote it into the row; which of it is secret nobody can tell."""
+    row = Registration.objects.create(name="mail", plugin=plugin, config={"password": SECRET}, enabled=False)
+    for publish in (publishing.publish, lambda author: publishing.write(lambda: None, author=author, publish=True)):
+        with pytest.raises(PublishRefused, match="secrets cannot be told from the rest and sealed") as caught:
+            publish(author="me")
+        assert caught.value.problems[0][:3] == ("registration", "mail", "plugin")
+        assert SECRET not in str(caught.value)
+    assert not Revision.objects.exists()
+    row.delete()
+    Registration.objects.create(name="mail", plugin=plugin, config={"retries": 3}, enabled=False)
+    assert publishing.publish(author="me").number == 1, "what holds no text holds no secret"
+
+
+def test_one_that_was_published_before_its_plugin_was_gone_keeps_nobody_from_publishing(in_acme: Tenant) -> None:
+    apply(mailing(host="x", password=SECRET))
+    Registration.objects.update(enabled=False)
+    with override_settings(PLUGINHUB={"PLUGINS": {}}):
+        loading.forget()
+        assert publishing.publish(author="me").number == 2
+    assert SECRET not in stored()
+
+
 def test_a_revision_can_be_gone_back_to_without_its_plugin(in_acme: Tenant) -> None:
     apply(mailing(password=SECRET))
     apply(mailing(password=SECRET, title="Off", enabled=False))

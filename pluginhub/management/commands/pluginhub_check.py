@@ -71,6 +71,11 @@ def _problems(tenant: Tenant, *, drafts: bool) -> Iterator[tuple[str, str]]:
             except PluginHubError as error:
                 yield "configuration", str(error)
                 continue
+            except (
+                Exception
+            ) as error:  # the models of plugins are asked, too; the other tenants are still to be checked
+                yield "configuration", f"{type(error).__name__}: {error}"
+                continue
             for problem in found:
                 kind, name, field, message = problem
                 if problem not in known:
