@@ -8,6 +8,8 @@ from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 from django_tenants.admin import TenantAdminMixin
 
+from pluginhub.admin.fleet import AllowedPluginAdmin, FleetAdmin, GenerationAdmin
+from pluginhub.fleet.models import AllowedPlugin, Generation, Process
 from tenants.models import Domain, Tenant
 
 
@@ -41,3 +43,6 @@ class TenantAdmin(TenantAdminMixin, admin.ModelAdmin):
 
 public_site.register(User, UserAdmin)
 public_site.register(Group, GroupAdmin)
+public_site.register(Process, FleetAdmin)
+public_site.register(Generation, GenerationAdmin)
+public_site.register(AllowedPlugin, AllowedPluginAdmin)

@@ -6,17 +6,22 @@ import re
 from typing import Any
 
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pluginhub import loading
+from pluginhub import loading, reloading, tenancy
 from pluginhub.admin.choosing import States, allowed
 from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm
 from pluginhub.admin.pretty import paragraphs, pretty
+from pluginhub.admin.reloads import NoteForm, attempt, may_reload, require_reload
+from pluginhub.admin.standing import Waiting, troubles
 from pluginhub.admin.targets import OPEN, TargetAdmin, shown_state
 from pluginhub.configuration import redacted
 from pluginhub.models import Registration, Target
@@ -43,6 +48,47 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
         made: type[ConfiguredForm] = super().get_form(request, obj, change=change, **kwargs)
         made.plugin = obj.plugin if obj else request.GET.get("plugin", "") or request.POST.get(WAS_PLUGIN, "")
         return made
+
+    def get_urls(self) -> list[URLPattern]:
+        reload = self.admin_site.admin_view(self.reload_view)
+        return [path("<path:object_id>/reload/", reload, name="pluginhub_registration_reload"), *super().get_urls()]
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any) -> Any:
+        row = options.get("obj")
+        if row is not None and may_reload(request):
+            context["reload_url"] = self._url("reload", row)
+        return super().render_change_form(request, context, *args, **options)
+
+    def reload_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Say what a reload does; on POST do it, and go back, or show why not."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        require_reload(request)
+        form = NoteForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            generation = attempt(request, form, row.plugin)
+            if generation is not None:
+                packages = ", ".join(reloading.changed(generation)) or generation.plugin
+                said = _("Generation %(number)s is made: every process loads %(packages)s anew, within seconds.")
+                self.message_user(request, said % {"number": generation.number, "packages": packages}, messages.SUCCESS)
+                return HttpResponseRedirect(self._url("change", row))
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": row,
+            "entry": loading.catalog().get(row.plugin),
+            "title": _("Reload code"),
+            "form": form,
+            "has_view_permission": True,
+            "media": self.media,
+        }
+        return TemplateResponse(request, "admin/pluginhub/registration/reload.html", context)
+
+    def _url(self, page: str, row: Registration) -> str:
+        return reverse(f"admin:pluginhub_registration_{page}", args=[row.pk], current_app=self.admin_site.name)
 
     def _still_there(self, request: HttpRequest, object_id: Any) -> Any:
         """Add one anew only where its plugin may still be chosen."""
@@ -93,7 +139,11 @@ class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
 
     @admin.display(description=gettext_lazy("State"))
     def shown_state(self, row: Registration) -> SafeString:
-        return shown_state(States.now().of(row))
+        failing: dict[tuple[str, int, int], list[Waiting]] = {}
+        for each in troubles(tenancy.current().schema):
+            failing.setdefault((each.why, each.revision, each.generation), []).append(each)
+        context = {"state": shown_state(States.now().of(row)), "failing": list(failing.values())}
+        return render_to_string("admin/pluginhub/registration/state.html", context)
 
     @admin.display(description=gettext_lazy("Configuration"))
     def shown_config(self, row: Registration) -> SafeString:
