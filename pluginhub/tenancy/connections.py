@@ -29,11 +29,11 @@ def _let_go() -> None:
     """
     inherited: list[Any] = list(_known)
     _known.clear()
-    wrapper: Any
-    for wrapper in connections.all(initialized_only=True):
-        if wrapper in inherited:
-            del connections[wrapper.alias]
-            connections[wrapper.alias].set_tenant(wrapper.tenant, wrapper.include_public_schema)
+    mine: list[Any] = [each for each in connections.all(initialized_only=True) if each in inherited]
+    for wrapper in mine:
+        del connections[wrapper.alias]
+        own: Any = connections[wrapper.alias]
+        own.set_tenant(wrapper.tenant, wrapper.include_public_schema)
     for wrapper in inherited:
         forks.keep(wrapper, wrapper.connection)
         _close_socket(wrapper.connection)
