@@ -165,6 +165,15 @@ class Storm:
         """Every version that some run saw."""
         return {version for answer in self.answers() for version in answer.body["result"]["seen"]}
 
+    def backwards(self) -> int:
+        """How many answers came from an older version than the same client saw before in the same process."""
+        newest, count = Counter[tuple[int, int]](), 0
+        for answer in self.answers():
+            version = max(answer.body["result"]["seen"])
+            count += version < newest[answer.client, answer.port]
+            newest[answer.client, answer.port] = version
+        return count
+
     def counted(self) -> dict[int, tuple[int, int]]:
         """Return by pid how many runs clients were told of, and how many the counter there has."""
         told = Counter[int](answer.body["result"]["pid"] for answer in self.answers())
@@ -312,7 +321,8 @@ def figures(reloads: int = 1_000) -> Iterator[Figure]:
 def _of_runs(storm: Storm, jobs: Sequence[Job]) -> Iterator[Figure]:
     broken = storm.refused + storm.kept_out
     name = f"Runs during {storm.served:,} reloads and {broken.total()} of broken versions"
-    told = f"{len(storm.mixed())} that saw two of {len(storm.versions()):,} versions, of {len(storm.answers()):,}; "
+    told = f"{len(storm.mixed())} that saw two of {len(storm.versions()):,} versions, "
+    told += f"{storm.backwards()} an older one than before, of {len(storm.answers()):,}; "
     told += f"{len(storm.load.failures())} of {len(storm.load.answers):,} requests failed"
     yield Figure(name, "0 that saw two versions, 0 failed", told, COMMAND)
     times = sorted(answer.told - answer.asked for answer in storm.answers())
