@@ -103,9 +103,10 @@ def holding(release: Callable[[], None]) -> Iterator[None]:
 def after_hops(release: Callable[[], None]) -> bool:
     """Call `release` when the threads that this task hopped to, inside `holding`, are done; false when all are."""
     hops = [hop for hop in _hops.get() or () if not hop.done()]
-    if hops:
-        _after(hops, release)
-    return bool(hops)
+    if not hops:
+        return False
+    _after(hops, release)
+    return True
 
 
 def _after(hops: list[Future[Any]], release: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from pluginhub.exceptions import DependencyError, PluginHubError
+from pluginhub.exceptions import DependencyError, InvalidInput, NotReady, PluginHubError
 from pluginhub.injection.missing import Missing, RunOnly
 from pluginhub.injection.needs import EMPTY, Need, name_of, needs_of, needs_of_function, setter_of
 from pluginhub.plugins import Plugin
@@ -103,13 +103,13 @@ class _Finder:
                 f"{self._need(need)}, which lives as long as one run.",
                 hint=f"Take it by context.get({name_of(need.wanted)}) where it is used.",
             ) from None
-        except (Missing, PluginHubError):
+        except (Missing, DependencyError, NotReady, InvalidInput):  # these say themselves what is wrong, and where
             raise
         except Exception as error:
             log.exception("Making %s for %s failed", name_of(need.wanted), self.cls.__name__)
+            why = str(error) if isinstance(error, PluginHubError) else f"{type(error).__name__}."
             raise DependencyError(
-                f"{self._need(need)}, and making it failed: {type(error).__name__}.",
-                hint="The process's log has the traceback.",
+                f"{self._need(need)}, and making it failed: {why}", hint="The process's log has the traceback."
             ) from error
 
     def _missing(self, need: Need, why: str) -> DependencyError:
