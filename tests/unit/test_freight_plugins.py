@@ -596,6 +596,17 @@ class TestState:
         new.restore_state(old.get_state())
         assert new.process(ZURICH_GENEVA, context())["asked"] == 4
 
+    def test_counts_of_the_first_version_are_understood(self) -> None:
+        new = CountQuotes()
+        new.restore_state(CountQuotes.migrate_state({"ZRH-GVA": 3}, 1))
+        assert new.health()
+        assert new.process(ZURICH_GENEVA, context())["asked"] == 4
+
+    def test_counts_that_cannot_be_are_not_healthy(self) -> None:
+        new = CountQuotes()
+        new.restore_state({"counts": {"ZRH-GVA": -1}})
+        assert not new.health()
+
     def test_many_threads_lose_no_count(self) -> None:
         plugin = CountQuotes()
         threads = [

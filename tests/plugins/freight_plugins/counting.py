@@ -20,6 +20,7 @@ class CountQuotes(Plugin):
     """
 
     Input = Shipment
+    state_version = 2
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
@@ -39,3 +40,12 @@ class CountQuotes(Plugin):
     def restore_state(self, state: dict[str, Any]) -> None:
         with self._lock:
             self._counts.update(state["counts"])
+
+    @classmethod
+    def migrate_state(cls, state: dict[str, Any], from_version: int) -> dict[str, Any]:
+        return {"counts": state} if from_version < 2 else state  # the first version handed over the bare counts
+
+    def health(self) -> bool:
+        """Do not take over with counts that cannot be."""
+        with self._lock:
+            return all(count > 0 for count in self._counts.values())
