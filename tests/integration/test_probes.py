@@ -9,7 +9,7 @@ from django.db import OperationalError, connections
 from django.test import RequestFactory
 
 from pluginhub import probes
-from pluginhub.registry import registry
+from pluginhub.presence import Problem, presence
 from pluginhub.types import Tenant
 from tests.integration.hub import PLUGINS, Colour, Hub, bearer, make_user, publish
 
@@ -46,7 +46,7 @@ class TestReadiness:
         client.token = bearer(make_user())
         client.post("/hub/run/say/")
         told = client.get("/readyz").json()
-        assert told == {"status": "ready", "database": "ok", "redis": "ok", "tenants": 1, "behind": 0}
+        assert told == {"status": "ready", "database": "ok", "redis": "ok", "tenants": 1, "behind": 0, "generation": 0}
 
     def test_without_redis_it_is_degraded_and_ready(self, client: Hub, settings: Any) -> None:
         settings.RQ_QUEUES = {"default": {"URL": "redis://127.0.0.1:1/0"}}
@@ -63,7 +63,7 @@ class TestReadiness:
         assert b"hunter2" not in answer.content
 
     def test_a_tenant_that_could_not_follow_is_told(self, client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(registry, "state", lambda: {"revisions": {"acme": 1}, "errors": {"acme": "ValueError"}})
+        monkeypatch.setitem(presence.problems, "acme", Problem.of(ValueError("no"), 2, 0, None))
         assert (client.get("/readyz").json()["status"], client.get("/readyz").json()["behind"]) == ("degraded", 1)
 
 
