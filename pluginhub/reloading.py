@@ -312,6 +312,8 @@ def _unloadable(snapshot: Snapshot) -> str:
     """Return why a package cannot be loaded a second time; empty when it can."""
     if snapshot.top in {app.partition(".")[0] for app in django_settings.INSTALLED_APPS}:
         return "it is one of the host's INSTALLED_APPS."
+    if snapshot.top not in _tops():
+        return "only PLUGINHUB['PLUGINS'] names it, and what that names is imported as the host's own code."
     if snapshot.binaries:
         return f"it has compiled extensions ({snapshot.binaries[0]}), which a process loads once."
     for module, tree in snapshot.trees():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test.utils import override_settings
 
 from pluginhub import execution, loading, publishing, reloading, tenancy
 from pluginhub.configuration import Configuration, RegistrationSpec
@@ -223,6 +224,17 @@ def test_only_the_installed_version_can_be_asked_for(write: Write) -> None:
 def test_what_the_host_runs_as_its_own_is_refused() -> None:
     with pytest.raises(ReloadRefused, match="INSTALLED_APPS"):
         reloading.covered("tenants")
+
+
+def test_what_only_the_setting_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes import it as Python does, and would go on with the first they got."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "pluginhub_named.py").write_text("from pluginhub import Plugin\nclass Named(Plugin): ...\n")
+    with (
+        override_settings(PLUGINHUB={"PLUGINS": {"named": "pluginhub_named:Named"}}),
+        pytest.raises(ReloadRefused, match=r"only PLUGINHUB..PLUGINS.. names it"),
+    ):
+        reloading.reload("named", author="tested")
 
 
 def test_the_command_tells_how_each_process_fares(write: Write) -> None:
