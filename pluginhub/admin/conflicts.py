@@ -85,8 +85,8 @@ def changed_since(seen: Seen, row: Any) -> SafeString | None:
     parts = seen.differs(row)
     if not parts:
         return None
-    told = format_html_join("; ", _("{} is now {}"), ((part.label, part.value) for part in parts))
-    return format_html("{} {}.", _since(seen, row), told)
+    told = format_html_join(", ", "{} {}", ((part.label, part.value) for part in parts))
+    return format_html("{} {} {}.", _since(seen, row), _("It now says:"), told)
 
 
 def gone_since(seen: Seen, model: type[models.Model], pk: Any) -> str:
@@ -97,7 +97,7 @@ def gone_since(seen: Seen, model: type[models.Model], pk: Any) -> str:
 
 def _since(seen: Seen, row: Any) -> str:
     who = _logged(seen, type(row), row.pk) or _published(seen) or _("Somebody")
-    return _("%s has changed this since you opened the page:") % who
+    return _("%s has changed this since you opened the page.") % who
 
 
 def _logged(seen: Seen, model: type[models.Model], pk: Any, *, deleted: bool = False) -> str:

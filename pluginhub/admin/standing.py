@@ -89,7 +89,7 @@ class Standing:
 
     @property
     def label(self) -> str:
-        return {"silent": _("Silent"), "behind": _("Behind"), "current": _("Runs what is wanted")}[self.code]
+        return {"silent": _("Silent"), "behind": _("Behind"), "current": _("Up to date")}[self.code]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Fleet:
             )
             return said % {"all": len(serving)}
         counts = {code: sum(each.code == code for each in serving) for code in ("current", "behind", "silent")}
-        said = _("Of %(all)d processes, %(current)d run what is wanted, %(behind)d are behind, %(silent)d are silent.")
+        said = _("Up to date: %(current)d of %(all)d processes. Behind: %(behind)d. Silent: %(silent)d.")
         return said % {"all": len(serving), **counts}
 
     def tenants(self, search: str = "") -> list[TenantStanding]:

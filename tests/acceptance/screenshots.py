@@ -162,6 +162,26 @@ def _rollback(page: Page, address: str) -> None:
     page.goto(f"{address}/admin/pluginhub/revision/1/rollback/")
 
 
+def _conflict(page: Page, address: str) -> None:
+    """Somebody else changes the chain in another window, and this one is saved after that."""
+    _row("chain", "express")(page, address)
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator("[name=title]").fill("Express quote, next day")
+    other.locator("#steps-2 select[name$=on_failure]").evaluate("one => one.value = 'skip'")
+    other.locator("[name=steps-0-label]").fill("Airports")
+    other.locator("[name=_save]").click()
+    other.wait_for_load_state("networkidle")
+    other.close()
+    page.locator("[name=title]").fill("Express quote for members")
+    page.locator("[name=_save]").click()
+
+
+def _delete(page: Page, address: str) -> None:
+    _row("chain", "express")(page, address)
+    page.get_by_role("link", name="Delete").click()
+
+
 def _token(page: Page, address: str) -> None:
     page.goto(f"{address}/admin/pluginhub/accesstoken/add/")
     page.locator("[name=name]").fill("Shop window")
@@ -190,7 +210,11 @@ SCREENS: dict[str, Callable[[Page, str], None]] = {
     "values": _at("storedvalue/"),
     "revisions": _at("revision/"),
     "revision": _revision,
+    "draft": _at("revision/compare/"),
+    "compare": _at("revision/compare/?from=1&to=2"),
     "rollback": _rollback,
+    "conflict": _conflict,
+    "delete": _delete,
     "tokens": _at("accesstoken/"),
     "token-issued": _token,
     "try": _try,

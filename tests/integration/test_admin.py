@@ -398,7 +398,7 @@ class TestPublishing:
         seen = admin.get(url("registration", "change", row.pk)).context["adminform"].form["seen"].value()
         inside(lambda: register_again(row))
         page = admin.post(url("registration", "change", row.pk), {**GREET, "title": "mine", "seen": seen})
-        assert "Somebody has changed this since you opened the page: Title is now “theirs”." in text(page)
+        assert "Somebody has changed this since you opened the page. It now says: Title “theirs”." in text(page)
         assert inside(Registration.objects.get).title == "theirs"
 
     def test_deleting_is_part_of_the_draft(self, admin: Client, inside: Any) -> None:

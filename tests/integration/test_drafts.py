@@ -100,7 +100,7 @@ class TestConflicts:
         assert bob.post(at, theirs).status_code == 302
         page = ann.post(at, {**mine, "title": "Mine"})
         assert re.search(
-            r"bob \(.+\) has changed this since you opened the page: Steps is now “two, one”\.", text(page)
+            r"bob \(.+\) has changed this since you opened the page. It now says: Steps “two, one”\.", text(page)
         )
         assert 'value="Mine"' in page.content.decode()
         assert inside(Chain.objects.get).title == ""
@@ -134,7 +134,7 @@ class TestConflicts:
         assert bob.post(at, {**theirs, **added, "steps-TOTAL_FORMS": 3, "steps-0-DELETE": "on"}).status_code == 302
         assert inside(self.targets) == ["two", "three"]
         again = ann.post(at, {**mine, "steps-0-label": "First"})
-        assert "Steps is now “two, three”" in text(again)
+        assert "Steps “two, three”" in text(again)
         assert ann.post(at, form_of(again)).status_code == 302
         assert inside(self.targets) == ["one", "two"]
         assert inside(lambda: Step.objects.get(position=1).label) == "First"
@@ -147,7 +147,7 @@ class TestConflicts:
         mine = form_of(ann.get(at))
         inside(Member.objects.update, required=False)
         page = ann.post(at, mine)
-        assert "Somebody has changed this since you opened the page: Members is now “greet”." in text(page)
+        assert "Somebody has changed this since you opened the page. It now says: Members “greet”." in text(page)
         assert not inside(Member.objects.get).required
 
     def test_a_setting_is_named_and_a_secret_only_named(self, ann: Client, bob: Client, inside: Any) -> None:
@@ -156,7 +156,7 @@ class TestConflicts:
         mine = form_of(ann.get(at))
         bob.post(at, {**form_of(bob.get(at)), "config-greeting": "Moin", "config-token": "hunter3"})
         page = ann.post(at, {**mine, "config-greeting": "Hi"})
-        assert "Setting greeting is now “Moin”; Setting token is now “(secret)”" in text(page)
+        assert "Setting greeting “Moin”, Setting token “(secret)”" in text(page)
         assert "hunter" not in page.content.decode()
         assert "ph1:" not in page.content.decode()
 
@@ -167,7 +167,7 @@ class TestConflicts:
         mine = form_of(ann.get(at))
         call_command("pluginhub_disable", "--tenant", "acme", "greet")
         page = ann.post(at, mine)
-        assert re.search(r"command line \(.+\) has changed this .*: Enabled is now “no”", text(page))
+        assert re.search(r"command line \(.+\) has changed this .* It now says: Enabled “no”", text(page))
         assert not inside(Registration.objects.get).enabled
 
     def test_a_binding_is_guarded_too(self, ann: Client, inside: Any) -> None:
@@ -176,7 +176,7 @@ class TestConflicts:
         at = url("interceptorbinding", "change", made.pk)
         mine = form_of(ann.get(at))
         inside(lambda: made.targets.add(Target.objects.get(pk=target.pk)))
-        assert "Targets is now “greet”" in text(ann.post(at, mine))
+        assert "Targets “greet”" in text(ann.post(at, mine))
 
     def test_a_row_that_is_gone_can_be_added_anew(self, ann: Client, bob: Client, inside: Any) -> None:
         for name in ("one", "two"):
@@ -217,7 +217,9 @@ class TestConflicts:
         change = url("registration", "change", row.pk)
         bob.post(change, {**form_of(bob.get(change)), "title": "Theirs"})
         page = ann.post(at, asked, follow=True)
-        assert re.search(r"bob \(.+\) has changed this .*: Title is now “Theirs”.*\. Nothing was deleted\.", text(page))
+        assert re.search(
+            r"bob \(.+\) has changed this .* It now says: Title “Theirs”.*\. Nothing was deleted\.", text(page)
+        )
         assert inside(Registration.objects.count) == 1
         assert ann.post(at, {"post": "yes", "seen": page.context["seen"]}).status_code == 302
         assert inside(Registration.objects.count) == 0
