@@ -103,6 +103,8 @@ def shut(container: Container, whose: str, error: BaseException | None = None) -
 
 def inside(tenant: Tenant) -> AbstractContextManager[Any]:
     """Be in a tenant as far as this thread may: an event loop's has no connection of its own."""
+    if tenancy.current_or_none() == tenant:
+        return tenancy.fenced()
     try:
         asyncio.get_running_loop()
     except RuntimeError:
