@@ -109,8 +109,8 @@ class TestFleet:
         process(7, generation=3, revisions={"acme": 12})
         process(8, kind="worker", generation=2, revisions={"acme": 11}, problems={"acme": problem(12, 3)}, lost=5)
         said = text(root.get(page("process")))
-        assert "Of 2 processes, 1 run what is wanted, 1 are behind, 0 are silent." in said
-        assert "web node:7 Runs what is wanted" in said
+        assert "Up to date: 1 of 2 processes. Behind: 1. Silent: 0." in said
+        assert "web node:7 Up to date" in said
         assert "worker node:8 Behind" in said
         assert f"2 → 3 1 1 5 acme: {WHY}" in said
         assert "revision 11 in 1 process, revision 12 in 1 process" in said
@@ -289,7 +289,7 @@ class TestReloading:
 class TestInATenant:
     @pytest.fixture
     def row(self, acme: Tenant, package: Path) -> Registration:
-        return tenancy.gate(acme, Registration.objects.create, name="mine", plugin="sample")  # type: ignore[no-any-return]
+        return tenancy.gate(acme, Registration.objects.create, name="mine", plugin="sample")
 
     def test_a_registration_reloads_its_package(
         self, acme: Tenant, clerk: Callable[..., Client], row: Registration
