@@ -14,11 +14,16 @@ __all__ = ["Background"]
 log = logging.getLogger("pluginhub.background")
 
 
+PLACES = 8
+"""How many are at work at once; each may hold a connection. Plugins that hang may fill them, so hooks have limits."""
+
+
 class Background:
     """Threads by what they do. Lives as long as the process; a forked child has none of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._places = threading.Semaphore(PLACES)
         self._going: dict[str, threading.Thread] = {}
 
     def run(self, key: str, f: Callable[..., Any], *args: Any) -> bool:
@@ -28,7 +33,11 @@ class Background:
                 return False
             thread = threading.Thread(target=self._run, args=(key, f, *args), name=f"pluginhub {key}", daemon=True)
             self._going[key] = thread
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._forget(key)
+            raise
         return True
 
     def join(self, seconds: float) -> None:
@@ -38,10 +47,14 @@ class Background:
 
     def _run(self, key: str, f: Callable[..., Any], *args: Any) -> None:
         try:
-            f(*args)
+            with self._places:
+                f(*args)
         except BaseException:
             log.exception("%s failed", key)
         finally:
             connections.close_all()
-            with self._lock:
-                self._going.pop(key, None)
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._going.pop(key, None)

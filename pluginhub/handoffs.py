@@ -47,10 +47,14 @@ class Turnstile:
             self._inside += 1
             return True
 
-    def go_on(self) -> None:
-        """Count a run that is under way already: it cannot wait for a drain that waits for it."""
+    def go_on(self) -> bool:
+        """Count a run that is under way already: it cannot wait for a drain that waits for it.
+
+        Returns whether the state is still here: else what the run changes is lost.
+        """
         with self._lock:
             self._inside += 1
+            return not self._moved
 
     def unlock(self) -> None:
         """Be free of threads that this process does not have: after a fork."""

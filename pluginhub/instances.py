@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pluginhub import building, crossing, forks, lifecycles, loading, providers, tenancy
+from pluginhub import building, forks, lifecycles, loading, providers, tenancy
 from pluginhub.conf import settings
 from pluginhub.configuration import CompositionSpec, Configuration, MemberSpec, RegistrationSpec
 from pluginhub.context import Context, Services
 from pluginhub.drivers import Colour, Node
 from pluginhub.exceptions import NotReady, PluginHubError, UnknownTarget, problem_of
+from pluginhub.flights import Flights
 from pluginhub.handoffs import Turnstile, has_state
 from pluginhub.injection import Suppliers
 from pluginhub.lifecycles import Limits
@@ -78,14 +79,22 @@ class Instances:
     """The instances that one runtime uses. Lives as long as the runtime."""
 
     def __init__(
-        self, tenant: Tenant, configuration: Configuration, code: loading.Code, member: Callable[[str], Node]
+        self,
+        tenant: Tenant,
+        configuration: Configuration,
+        code: loading.Code,
+        member: Callable[[str], Node],
+        unlink: Callable[[Iterable[str]], None],
     ) -> None:
         self.tenant = tenant
         self.configuration = configuration
         self.code = code
         self._member = member
+        self._unlink = unlink
+        self._flights = Flights()
+        self._successor: Instances | None = None
         self._actives: dict[str, Active] = {}
-        self._failed: dict[str, tuple[float, NotReady]] = {}
+        self._failed: dict[str, tuple[float, PluginHubError]] = {}
         self._locks: dict[str, threading.RLock] = {}
         self._services: TenantServices | None = None
         self._suppliers: Suppliers | None = None
@@ -104,11 +113,21 @@ class Instances:
     def get(self, name: str) -> Active:
         """Return the instance of a registration, or of a composition with code of its own. May activate, once."""
         active = self._actives.get(name)
-        return active if active is not None else crossing.apart(self._activate_once, name)
+        return active if active is not None else self._flights.run(name, self._activate_once, name)
 
     def actives(self) -> Mapping[str, Active]:
         """Return what is up, by registration, in the order in which it came up."""
         return dict(self._actives)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was brought up or opened."""
+        return not self._actives and self._services is None
+
+    def precede(self, newer: Instances) -> None:
+        """Share with a successor what comes up from now on: there is one instance, whoever asked for it."""
+        with _holding:
+            self._successor = newer
 
     def carry_over(self, older: Instances) -> None:
         """Take over the older runtime's instances of registrations that did not change. May be called again."""
@@ -139,21 +158,41 @@ class Instances:
                 self._refuse_what_just_failed(name)
                 with tenancy.visit(self.tenant):
                     active = self._try(name)
-                self._keep(name, active)
+                active = self._keep(name, active)
             return active
 
-    def _keep(self, name: str, active: Active) -> None:
+    def _keep(self, name: str, active: Active) -> Active:
+        """Take in what has come up, or the one that has come up in its place meanwhile."""
         with _holding:
-            if not self._ended:
-                self._actives[name] = active
-                return
+            kept = self._same(name, active)
+            if kept is not None and not self._ended:
+                self._actives[name] = kept
+                if kept is active:
+                    return active
+                kept.holders += 1
         active.let_go()
-        raise NotReady(f"{name!r} came up after its time.", hint="Call it again.")
+        if kept is None or self._ended:
+            raise NotReady(f"{name!r} came up after its time.", hint="Call it again.")
+        return kept
+
+    def _same(self, name: str, active: Active) -> Active | None:
+        """Return the instance that should serve under a name; where the successor has the same, it holds it, too."""
+        here, newer = self._actives.get(name), self._successor
+        if here is not None:
+            return here
+        if newer is None or newer._ended or newer._key(name) != active.key:
+            return active
+        there = newer._actives.get(name)
+        if there is not None:
+            return there if there.key == active.key else active
+        newer._actives[name] = active
+        active.holders += 1
+        return active
 
     def _try(self, name: str) -> Active:
         try:
             return self._activate(name)
-        except NotReady as error:
+        except PluginHubError as error:
             self._failed[name] = (time.monotonic() + RETRY_SECONDS, error)
             raise
 
@@ -161,7 +200,7 @@ class Instances:
         """Answer for a while with the reason it failed for: each try may take long, and those who wait would queue."""
         until, error = self._failed.get(name, (0.0, None))
         if error is not None and until > time.monotonic():
-            raise NotReady(error.detail, hint=error.hint, **error.extra)
+            raise NotReady(error.detail, hint=error.hint, **error.extra) from error.__cause__
 
     def _activate(self, name: str) -> Active:
         spec = self.configuration.spec(name)
@@ -227,6 +266,7 @@ class Instances:
     def _take_back(self, members: Iterable[_Member]) -> None:
         """Take down the private members that came up with a parent which then failed."""
         private = self.configuration.private().intersection(member.spec.target for member in members)
+        self._unlink(private)
         _take_down([self._actives.pop(name) for name in private if name in self._actives])
 
     def _key(self, name: str) -> tuple[Any, ...]:

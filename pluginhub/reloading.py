@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from django.conf import settings as django_settings
 from django.db import connections, transaction
+from django.db.models import Max
 from django.utils import timezone
 from django_tenants.utils import get_tenant_database_alias
 
@@ -91,13 +92,14 @@ def progress(generation: Generation) -> list[Progress]:
     """Return how the processes that live fare with a generation, in order of their names."""
     fresh = timezone.now() - timedelta(seconds=GONE_SECONDS)
     rows = tenancy.gate(PUBLIC, lambda: list(Process.objects.filter(seen__gte=fresh, kind__in=["web", "worker"])))
+    newest = tenancy.gate(PUBLIC, lambda: Generation.objects.aggregate(newest=Max("number"))["newest"]) or 0
     found = []
     for row in rows:
         state = row.state or {}
         failing = [each for each in state.get("problems", {}).values() if each["generation"] == generation.number]
         refused = state.get("generation_problem", "") if state.get("wanted_generation") == generation.number else ""
         problem = refused or next((each["why"] for each in failing), "")
-        runs = state.get("generation", 0) >= generation.number and not problem
+        runs = generation.number <= state.get("generation", 0) <= newest and not problem
         found.append(Progress(str(row), runs, problem))
     return sorted(found, key=lambda each: each.process)
 
@@ -120,7 +122,7 @@ def catch_up(number: int) -> None:
     before = presence.generation_problem
     try:
         row = tenancy.gate(PUBLIC, Generation.objects.order_by("-number").first)
-        if row is None or row.number <= loading.current().number:
+        if row is None or row.number == loading.current().number:
             return
         number = row.number
         take_over(_wanted(row))
@@ -137,18 +139,21 @@ def take_over(code: Code) -> None:
     Raises `NotReady` where no runtime that uses it comes up with it: then nothing was replaced.
     """
     taken, refused = 0, []
-    for runtime in registry.runtimes():
-        if runtime.follow(code):
-            continue
-        registry.replace(runtime.tenant, code=code)
-        problem = presence.problems.get(runtime.tenant.schema)
-        if problem is not None and problem.generation == code.number and problem.revision == runtime.revision:
-            refused.append(problem)
-        else:
-            taken += 1
-    if refused and not taken:
-        raise NotReady(refused[0].why, hint="The code that serves goes on. Correct the plugin and reload again.")
-    loading.become(code)
+    registry.coming = code
+    try:
+        for runtime in registry.runtimes():
+            changes = not runtime.follow(code)
+            registry.replace(runtime.tenant, code=code)
+            problem = presence.problems.get(runtime.tenant.schema)
+            if problem is not None and (problem.revision, problem.generation) == (runtime.revision, code.number):
+                refused.append(problem)
+            elif changes:
+                taken += 1
+        if refused and not taken:
+            raise NotReady(refused[0].why, hint="The code that serves goes on. Correct the plugin and reload again.")
+        loading.become(code)
+    finally:
+        registry.coming = None
 
 
 def covered(top: str) -> list[str]:

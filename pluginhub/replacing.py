@@ -44,7 +44,10 @@ def is_warm(older: Runtime, newer: Runtime) -> bool:
     for point in points:
         spec = newer.configuration.points.get(point)
         targets |= set(spec.targets if spec else ())
-    return newer.needs(targets) | _still_active(older, newer) <= up.keys()
+    adding = set(newer.offers.adding_middleware())
+    return newer.needs(targets) | newer.binding(targets, requests=older.has_layers) | adding <= up.keys() and (
+        _still_active(older, newer) <= up.keys()
+    )
 
 
 @contextmanager
@@ -57,9 +60,15 @@ def succession(older: Runtime, newer: Runtime) -> Iterator[int]:
     try:
         _warm(older, newer)
         fresh = _fresh(older, newer)
-        with handoffs.moving(_pairs(older, fresh), settings.HANDOFF_SECONDS) as outliving:
-            for active in fresh.values():
+        pairs = _pairs(older, fresh)
+        successors = {id(pair[3]) for pair in pairs}
+        for active in fresh.values():
+            if id(active.plugin) not in successors:  # those that take a state over are asked when they have it
                 handoffs.check_health(active.plugin, active.services)
+        with handoffs.moving(pairs, settings.HANDOFF_SECONDS) as outliving:
+            for _, _, _, plugin, services in pairs:
+                handoffs.check_health(plugin, services)
+            older.instances.precede(newer.instances)
             newer.instances.carry_over(older.instances)  # what came up meanwhile
             yield outliving
     except BaseException:

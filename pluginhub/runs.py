@@ -16,6 +16,7 @@ from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import Forbidden, HookError, NotReady, Unauthenticated
 from pluginhub.handoffs import Turnstile
 from pluginhub.plugins import Plugin
+from pluginhub.presence import presence
 from pluginhub.runtimes import Linked, Runtime
 from pluginhub.types import HOST, Caller, Tenant
 
@@ -125,7 +126,7 @@ class _Counted(Node):
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         for turnstile in self._turnstiles:
-            turnstile.go_on()
+            presence.lost += not turnstile.go_on()
         try:
             return await driver.run(self._inner, value, run)
         finally:

@@ -12,68 +12,25 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
-from pluginhub import compositions, crossing, loading
+from pluginhub import compositions, loading, providers
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, RegistrationSpec
-from pluginhub.context import Services
-from pluginhub.drivers import Colour, Node, colour_of
+from pluginhub.drivers import Node, colour_of
 from pluginhub.exceptions import HookError, NotReady, PluginHubError, UnknownTarget
+from pluginhub.flights import Flights
 from pluginhub.handoffs import Turnstile
 from pluginhub.instances import Active, Instances, handlers_of
 from pluginhub.interceptors import Interceptor, around_calls, intercept_of
 from pluginhub.offers import Offers
 from pluginhub.pipelines import absent, series, timed
-from pluginhub.plugins import Plugin, hook_of, jobs_of
+from pluginhub.plugins import hook_of, jobs_of
 from pluginhub.policies import Policy, guard
 from pluginhub.types import Scope, Tenant
+from pluginhub.ways import Linked, RequestLayer, StreamSource, Way
 
 __all__ = ["Linked", "RequestLayer", "Runtime", "StreamSource", "Way", "plugin_of"]
 
 log = logging.getLogger("pluginhub.runtimes")
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A way in from outside: a pipeline, and the turnstiles of the instances with state that it passes."""
-
-    node: Node
-    turnstiles: tuple[Turnstile, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """A target ready to run: `node` inside other targets, `entry` when called from outside, `job` in a worker."""
-
-    name: str
-    node: Node
-    entry: Way
-    job: Way
-    is_whole: bool = True
-    """Whether all of it came up; an optional member that did not is tried again at the next call."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSource:
-    """A target with a `stream` hook."""
-
-    name: str
-    plugin: Plugin
-    hook: Callable[..., Any]
-    services: Services
-    colour: Colour
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLayer:
-    """An interceptor of HTTP requests and what it matches. `intercept` is absent where it could not be brought up."""
-
-    path_prefix: str
-    methods: tuple[str, ...]
-    required: bool
-    intercept: Interceptor | None
-    problem: str = ""
-    registration: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +50,7 @@ class Runtime:
     _wraps: bool | None = None
     _added: dict[Scope, list[Interceptor]] | None = None
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
+    _flights: Flights = field(default_factory=Flights)
     _counter: threading.Lock = field(default_factory=threading.Lock)
     _leases: int = 0
     _retired: Callable[[Runtime], None] | None = None
@@ -105,7 +63,9 @@ class Runtime:
     def __post_init__(self) -> None:
         self._private = self.configuration.private()
         self.offers = Offers(self.configuration, self.code)
-        self.instances = Instances(self.tenant, self.configuration, self.code, lambda name: self._link_once(name).node)
+        self.instances = Instances(
+            self.tenant, self.configuration, self.code, lambda name: self._link_once(name).node, self._unlink
+        )
 
     # Leases
 
@@ -155,6 +115,8 @@ class Runtime:
         plugins = {plugin_of(spec) for _, spec in self.configuration.targets()} - {""}
         if any(code.label(plugin) != self.code.label(plugin) for plugin in plugins):
             return False
+        if providers.sources_of(code) != providers.sources_of(self.code):
+            return False
         self.code = self.instances.code = code
         self.offers = Offers(self.configuration, code)
         return True
@@ -168,7 +130,10 @@ class Runtime:
     def target(self, name: str) -> Linked:
         """Return a target, brought up at its first call. Raises `UnknownTarget` or `NotReady`."""
         linked = self._linked.get(name)
-        return linked if linked is not None else crossing.apart(self._link_once, name)
+        if linked is None:
+            self._require(name)
+            linked = self._flights.run(name, self._link_once, name)
+        return linked
 
     def entry(self, name: str) -> Way:
         """Return the way into a target from outside, where private members of a composition are unknown."""
@@ -178,11 +143,16 @@ class Runtime:
 
     async def aentry(self, name: str) -> Way:
         """The asynchronous twin of `entry`."""
-        return self.entry(name) if name in self._linked else await crossing.in_thread(self.entry, name)
+        if name in self._private:
+            raise UnknownTarget(name, self.offers.targets())
+        return (await self.atarget(name)).entry
 
     async def atarget(self, name: str) -> Linked:
         linked = self._linked.get(name)
-        return linked if linked is not None else await crossing.in_thread(self._link_once, name)
+        if linked is None:
+            self._require(name)
+            linked = await self._flights.arun(name, self._link_once, name)
+        return linked
 
     def stream(self, name: str) -> StreamSource:
         """Return a target that streams. Raises `UnknownTarget` or `NotReady`. May activate: not on an event loop."""
@@ -221,7 +191,9 @@ class Runtime:
 
     async def apoint(self, name: str) -> Way | None:
         """The asynchronous twin of `point`."""
-        return self._points[name] if name in self._points else await crossing.in_thread(self.point, name)
+        return (
+            self._points[name] if name in self._points else await self._flights.arun(f"point {name}", self.point, name)
+        )
 
     def has_point(self, name: str) -> bool:
         return bool(self.configuration.points) and name in self.configuration.points
@@ -257,7 +229,7 @@ class Runtime:
 
     async def arequest_layers(self) -> tuple[RequestLayer, ...]:
         layers = self._layers
-        return layers if layers is not None else await crossing.in_thread(self.request_layers)
+        return layers if layers is not None else await self._flights.arun("layers of requests", self.request_layers)
 
     @property
     def request_prefixes(self) -> list[str]:
@@ -272,6 +244,16 @@ class Runtime:
         return self._wraps
 
     # Linking
+
+    def _require(self, name: str) -> None:
+        """Refuse names that nobody knows before anything is kept of them."""
+        if not self.can_call(name):
+            raise UnknownTarget(name, self.offers.targets())
+
+    def _unlink(self, names: Iterable[str]) -> None:
+        """Link targets anew at their next call: what they were linked to went down."""
+        for name in names:
+            self._linked.pop(name, None)
 
     def _link_once(self, name: str) -> Linked:
         if self._is_inherited:
@@ -351,6 +333,12 @@ class Runtime:
                 needed.add(name)
             needed |= {binding.registration for binding in self._bindings("call") if name in binding.targets}
         return needed
+
+    def binding(self, targets: Iterable[str], *, requests: bool) -> set[str]:
+        """Return the registrations that wrap jobs of targets, and requests where these are wrapped already."""
+        names = set(targets)
+        found = {each.registration for each in self._bindings("job") if not each.targets or names & set(each.targets)}
+        return found | ({each.registration for each in self._bindings("request")} if requests else set())
 
     def used_by(self) -> tuple[set[str], set[str]]:
         """Return what is in use here: the targets and points that were linked."""

@@ -312,3 +312,12 @@ def _thread(f: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
     return thread
+
+
+def test_a_process_that_ends_takes_its_plugins_down() -> None:
+    put(use("counter", label="one"))
+    execution.run("counter")
+    registry.leave()
+    assert Counter.lives == ["up one", "down one"]
+    assert registry.running() == {}
+    assert execution.run("counter") == 1
