@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,13 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
-from pluginhub import execution, jobs, providers, publishing, tenancy
+from pluginhub import execution, jobs, loading, providers, publishing, tenancy
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, MemberSpec, RegistrationSpec, StepSpec
 from pluginhub.exceptions import DependencyError, NotReady, PublishRefused
 from pluginhub.jobs import running
+from pluginhub.loading import discovery
 from pluginhub.registry import plugins_for, registry
+from pluginhub.runtimes import Runtime
 from pluginhub.testing import provided
 from pluginhub.types import Caller, Tenant
 from tests.integration.injected_plugins import LEDGER, PLUGINS, Pool, Rates, Services, Stuck, Unit, Zone
@@ -348,6 +353,65 @@ class TestPluginsForOneAnother:
 
         asyncio.run(all_at_once())
         assert sorted(LEDGER) == ["convert up", "optional up", "own-rates up"]
+
+
+TOP = "pluginhub_absences"
+
+
+class TestReloads:
+    """A package that provides what another's plugin, which does not import it, requires."""
+
+    @pytest.fixture
+    def generations(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[loading.Code]]:
+        monkeypatch.setattr(discovery, "GROUP", "pluginhub.absences")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        info = tmp_path / "absences-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: absences\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[pluginhub.providers]\nabsent = {TOP}:Services\n")
+        (tmp_path / f"{TOP}.py").write_text(textwrap.dedent(PROVIDING))
+        loading.forget()
+        first = loading.current()
+        yield [first, *(first.renewed([loading.snapshot_of(TOP)], number) for number in (1, 2))]
+        loading.forget()
+        for name in [name for name in sys.modules if name.startswith(TOP)]:
+            del sys.modules[name]
+
+    @pytest.mark.usefixtures("publish")
+    def test_plugins_come_up_anew_with_the_providers_that_they_may_have_something_from(
+        self, acme: Tenant, generations: list[loading.Code]
+    ) -> None:
+        configuration = Configuration(registrations={"lacking": RegistrationSpec(name="lacking", plugin="lacking")})
+        older, same, newer = (
+            Runtime(acme, 1, configuration, code)
+            for code in (generations[0], generations[0].numbered(7), generations[1])
+        )
+        plugin = older.instances.get("lacking").plugin
+        same.instances.carry_over(older.instances)
+        newer.instances.carry_over(older.instances)
+        older.instances.end()
+        assert same.instances.get("lacking").plugin is plugin
+        assert LEDGER == ["absent +"]
+        assert newer.instances.get("lacking").plugin is not plugin
+        same.instances.end()
+        assert LEDGER == ["absent +", "absent +", "absent -"]
+        newer.instances.end()
+        assert LEDGER.count("absent -") == 2
+
+
+PROVIDING = """
+    from collections.abc import Iterable
+    from dishka import Provider, provide
+    from pluginhub.scopes import TENANT
+    from tests.integration.injected_plugins import LEDGER, Absent
+
+    class Services(Provider):
+        @provide(scope=TENANT)
+        def absent(self) -> Iterable[Absent]:
+            LEDGER.append("absent +")
+            yield Absent()
+            LEDGER.append("absent -")
+    """
 
 
 class TestOverriding:
