@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +17,16 @@ from django.utils import timezone
 
 from pluginhub import loading, tenancy
 from pluginhub.fleet.models import AllowedPlugin, Generation, Head, Process
+from pluginhub.loading import discovery
 from pluginhub.models import Registration
+from pluginhub.registry import registry
 from pluginhub.types import PUBLIC, Tenant
 from tests.integration.adminsite import client_of, text, url
 
 WHY = "Registration 'rate' cannot be brought up: no connection to the tariff."
 SINCE = "2026-01-02T03:04:05+00:00"
 PACKAGE = "fleetadmin_sample"
+GROUP = "pluginhub.fleetadmin"
 SOURCE = '''
 from pluginhub import Plugin
 
@@ -64,17 +65,20 @@ def problem(revision: int, generation: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def package(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package of one plugin, `sample`, on disk and in the catalog."""
-    folder = tmp_path / PACKAGE
+    folder, info = tmp_path / PACKAGE, tmp_path / f"{PACKAGE}-1.0.dist-info"
     folder.mkdir()
+    info.mkdir()
     (folder / "__init__.py").write_text(SOURCE)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\nsample = {PACKAGE}:Sample\n")
+    monkeypatch.setattr(discovery, "GROUP", GROUP)
     monkeypatch.syspath_prepend(str(tmp_path))
-    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": {"sample": f"{PACKAGE}:Sample"}}
-    loading.rediscover()
+    loading.forget()
     yield folder / "__init__.py"
-    sys.modules.pop(PACKAGE, None)
-    importlib.invalidate_caches()
+    registry.clear()
+    loading.forget()
 
 
 @pytest.fixture
