@@ -35,6 +35,7 @@ class Turnstile:
     def __init__(self) -> None:
         self._lock = threading.Condition()
         self._inside = 0
+        self._streams = 0
         self._closed = False
         self._moved = False
         self._waiting: list[Future[None]] = []
@@ -60,6 +61,17 @@ class Turnstile:
         """Be free of threads that this process does not have: after a fork."""
         self._lock = threading.Condition()
 
+    def attend(self) -> bool:
+        """Count a stream, which nobody waits for; return whether the state is still here."""
+        with self._lock:
+            self._streams += 1
+            return not self._moved
+
+    def part(self) -> None:
+        """Count a stream no more."""
+        with self._lock:
+            self._streams -= 1
+
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
@@ -72,10 +84,10 @@ class Turnstile:
             self._closed = True
 
     def drain(self, until: float) -> int:
-        """Wait for those inside until a moment of `time.monotonic`; return how many are inside still."""
+        """Wait for runs until a moment of `time.monotonic`; return how many are inside still, and open streams."""
         with self._lock:
             self._lock.wait_for(lambda: not self._inside, timeout=max(0.0, until - time.monotonic()))
-            return self._inside
+            return self._inside + self._streams
 
     def open(self, *, moved: bool) -> None:
         """Let those who wait go on: to the successor where the state has `moved`, else in here."""

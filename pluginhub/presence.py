@@ -77,7 +77,7 @@ class Presence:
         self.problems: dict[str, Problem] = {}
         self.generation_problem: Problem | None = None
         self.lost = 0
-        """How many runs outlived the moment in which their instance's state moved."""
+        """How many runs and streams outlived the moment in which their instance's state moved."""
         self._said: dict[str, Any] = {}
         self._at = float("-inf")
 

@@ -162,7 +162,7 @@ class Runtime:
         hook = hook_of(active.plugin, "stream")
         if hook is None:
             raise NotReady(f"The plugin of {name!r} has no stream hook any more.", hint="Check its version.")
-        return StreamSource(name, active.plugin, hook, active.services, colour_of(hook))
+        return StreamSource(name, active.plugin, hook, active.services, colour_of(hook), active.turnstile)
 
     def handler(self, name: str) -> Way:
         """Return what handles jobs named `name`: a target, or `<registration>.<handler>`. May activate."""

@@ -44,6 +44,8 @@ class StreamSource:
     hook: Callable[..., Any]
     services: Services
     colour: Colour
+    turnstile: Turnstile | None = None
+    """Where the stream is counted while it is open, if the instance has state to hand over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ class Registry(Kept):
             self._runtimes[newer.tenant.schema] = newer
         if outliving:
             presence.lost += outliving
-            log.warning("%s runs of %s outlived the moving of their plugin's state", outliving, newer.tenant)
+            log.warning("%s runs and streams of %s outlived the moving of a state", outliving, newer.tenant)
         self._retire(older)
         swapped.send_robust(sender=Runtime, tenant=newer.tenant, revision=newer.revision, generation=newer.code.number)
 

@@ -12,9 +12,11 @@ from pluginhub import crossing, drivers, runs
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import Node
 from pluginhub.exceptions import InvalidInput, PluginHubError, mark
+from pluginhub.handoffs import Turnstile
 from pluginhub.interceptors import around_calls
 from pluginhub.metrics import timings
 from pluginhub.pipelines import Call, errors_of
+from pluginhub.presence import presence
 from pluginhub.registry import registry
 from pluginhub.runtimes import Runtime, StreamSource
 from pluginhub.streaming.generators import Items, generated
@@ -31,6 +33,7 @@ class Lease:
 
     run: Run
     runtime: Runtime
+    turnstile: Turnstile | None = None
     error: BaseException | None = None
     """What the stream failed with."""
 
@@ -38,6 +41,8 @@ class Lease:
         try:
             runs.end(self.run, self.error)
         finally:
+            if self.turnstile is not None:
+                self.turnstile.part()
             self.runtime.release()
 
 
@@ -92,7 +97,9 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
     except BaseException:
         runtime.release()
         raise
-    return Opened(name, tenant, generator, Lease(run, runtime), source.services)
+    if source.turnstile is not None:
+        presence.lost += not source.turnstile.attend()
+    return Opened(name, tenant, generator, Lease(run, runtime, source.turnstile), source.services)
 
 
 def _around(runtime: Runtime, source: StreamSource) -> Node:

@@ -192,7 +192,6 @@ def aside(f: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-# Fails today: a hook that takes too long raises DeadlineExceeded, which `Instances._try` does not remember.
 def test_those_who_wait_for_a_plugin_that_hangs_do_not_try_it_one_after_the_other() -> None:
     put(use("hanging"))
     threads = [aside(lambda: execution.run("hanging")) for _ in range(4)]
@@ -201,7 +200,6 @@ def test_those_who_wait_for_a_plugin_that_hangs_do_not_try_it_one_after_the_othe
     assert len(Hanging.tries) == 1
 
 
-# Fails today: those who wait for one tenant's plugin hold all threads of the pool.
 def test_a_plugin_that_hangs_for_many_holds_up_no_other_tenant(globex: Tenant) -> None:
     with tenancy.visit(globex):
         put(use("plain"))
@@ -222,7 +220,6 @@ def test_a_plugin_that_hangs_for_many_holds_up_no_other_tenant(globex: Tenant) -
     assert took < 1.5
 
 
-# Fails today: `_take_back` takes the member down, and the runtime keeps what it had linked of it.
 def test_a_member_that_went_down_with_its_parent_comes_up_with_it_again() -> None:
     members = (MemberSpec(target="member", private=True), MemberSpec(target="flaky", private=True))
     whole = CompositionSpec(name="whole", strategy="parent", plugin="whole", members=members)
@@ -233,7 +230,6 @@ def test_a_member_that_went_down_with_its_parent_comes_up_with_it_again() -> Non
     assert execution.run("whole") == ["up", "fine"]
 
 
-# Fails today: `is_warm` looks at targets alone, so the swap that follows brings these up in the thread that follows.
 @pytest.mark.parametrize("scope", ["job", "request"])
 def test_following_waits_for_no_plugin_that_intercepts(monkeypatch: pytest.MonkeyPatch, scope: Scope) -> None:
     put(use("plain"))
@@ -249,7 +245,6 @@ def test_following_waits_for_no_plugin_that_intercepts(monkeypatch: pytest.Monke
     registry._background.join(5)
 
 
-# Fails today: names that nobody knows are kept, each with a lock, as long as the runtime lives.
 def test_names_that_nobody_knows_are_not_kept() -> None:
     put(use("plain"))
     for number in range(50):
@@ -258,7 +253,6 @@ def test_names_that_nobody_knows_are_not_kept() -> None:
     assert len(registry.runtimes()[0]._locks) < 10
 
 
-# Fails today: an update after the hand-off is lost, and not counted.
 def test_a_call_by_name_after_the_hand_off_is_lost_and_counted() -> None:
     put(use("counter", label="one"), use("late"))
     assert execution.run("counter") == 1
@@ -272,7 +266,6 @@ def test_a_call_by_name_after_the_hand_off_is_lost_and_counted() -> None:
     assert execution.run("counter") == 4 or presence.lost == lost + 1
 
 
-# Fails today: streams pass no turnstile.
 def test_a_stream_that_outlives_the_hand_off_is_counted() -> None:
     put(use("counter", label="one"))
     lost = presence.lost
@@ -284,7 +277,6 @@ def test_a_stream_that_outlives_the_hand_off_is_counted() -> None:
         assert execution.run("counter") == 4 or presence.lost == lost + 1
 
 
-# Fails today: `_let_go` waits on the event loop's thread for whoever replaces the tenant, for as long as plugins take.
 async def test_no_event_loop_waits_for_who_replaces(in_acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     await tenancy.agate(in_acme, put, use("plain"))
     assert await execution.arun("plain", 1) == 1
@@ -310,7 +302,6 @@ async def test_no_event_loop_waits_for_who_replaces(in_acme: Tenant, monkeypatch
     assert time.monotonic() - began < 0.8
 
 
-# Fails today: what comes up in the older runtime during and after the swap is not the newer one's.
 def test_an_instance_that_comes_up_during_a_swap_is_the_only_one() -> None:
     put(use("counter", slow=True), use("plain"))
     assert execution.run("plain", 1) == 1
@@ -325,7 +316,6 @@ def test_an_instance_that_comes_up_during_a_swap_is_the_only_one() -> None:
     assert results[-1] == 3
 
 
-# Fails today: `clear` takes no lock, so a runtime is retired twice, and stays in `_draining` for good.
 def test_what_is_cleared_while_it_is_replaced_is_not_served(in_acme: Tenant) -> None:
     put(use("member"))
     assert execution.run("member") == "up"
@@ -349,7 +339,6 @@ def test_what_is_cleared_while_it_is_replaced_is_not_served(in_acme: Tenant) -> 
     assert older not in registry._draining
 
 
-# Fails today: the thread's key stays taken, so this tenant, or all code, is never followed again.
 def test_a_thread_that_cannot_be_started_may_be_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
 
@@ -402,7 +391,6 @@ def write(tmp_path: Path) -> Iterator[Callable[[int], None]]:
     loading.forget()
 
 
-# Fails today: until all tenants are replaced the older code is the current one, and a look brings it back.
 def test_a_tenant_does_not_go_back_to_older_code_while_others_follow(write: Any, globex: Tenant) -> None:
     put(use("filed"))
     assert execution.run("filed") == 1
@@ -423,7 +411,6 @@ def test_a_tenant_does_not_go_back_to_older_code_while_others_follow(write: Any,
     assert set(seen) == {2}
 
 
-# Fails today: a number below the one here is never followed.
 def test_code_is_followed_after_the_fleet_was_restored_to_a_lower_number(write: Any) -> None:
     put(use("filed"))
     assert execution.run("filed") == 1
@@ -441,7 +428,6 @@ def test_code_is_followed_after_the_fleet_was_restored_to_a_lower_number(write: 
         tenancy.gate(PUBLIC, Generation.objects.all().delete)
 
 
-# Fails today: the problem is dropped only where a runtime is replaced.
 def test_a_problem_ends_with_the_generation_that_had_it(write: Any) -> None:
     put(use("filed"))
     assert execution.run("filed") == 1
@@ -480,7 +466,6 @@ class Taxes(Provider):
 """
 
 
-# Fails today: `Runtime.follow` compares plugins alone; theirs is unchanged, and their services are not.
 def test_a_provider_that_is_reloaded_serves_those_who_get_its_services(
     write: Any, globex: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
