@@ -23,6 +23,7 @@ from pluginhub.conf import SettingsError, settings
 from pluginhub.exceptions import PluginHubError
 from pluginhub.loading.discovery import FILES
 from pluginhub.presence import reason
+from pluginhub.registry import registry
 
 __all__ = ["LOOK_SECONDS", "begin", "look"]
 
@@ -38,10 +39,11 @@ _Stamps = dict[str, tuple[int, int]]
 
 
 class _Tried:
-    """The files as they were when they were last reloaded, successfully or not."""
+    """The files, and the revisions that ran, when a reload was last tried."""
 
     def __init__(self) -> None:
         self.stamps: _Stamps = {}
+        self.revisions: dict[str, int] = {}
 
 
 _tried = _Tried()
@@ -54,13 +56,14 @@ def begin(background: Background, stop: threading.Event) -> None:
 
 
 def look() -> None:
-    """Reload the files if they are not what was loaded; what does not work is tried again when it was saved again."""
+    """Reload the files if they are not what was loaded; what failed is tried again after a save, or a publishing."""
     folder = _folder()
     loaded = None if folder is None else _loaded()
     if folder is None or loaded is None:
         return  # what nobody uses is read at its first use
     found = _stamps(folder)
-    if found not in (loaded, _tried.stamps):
+    was_tried = found == _tried.stamps and registry.running() == _tried.revisions
+    if found != loaded and not was_tried:
         _reload(_at_rest(folder, found))
 
 
@@ -75,7 +78,7 @@ def _watch(stop: threading.Event) -> None:
 
 
 def _reload(found: _Stamps) -> None:
-    _tried.stamps = found
+    _tried.stamps, _tried.revisions = found, registry.running()
     try:
         reloading.reload_here([FILES])
         log.info("The files of plugins were reloaded")
