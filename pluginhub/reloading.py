@@ -113,8 +113,9 @@ def changed(generation: Generation) -> list[str]:
 
 def reload_here(tops: Iterable[str]) -> None:
     """Load packages anew in this process alone, as they are on disk. Raises `NotReady`; what serves then serves on."""
-    code = loading.current()
-    take_over(_trial(code, _snapshots(tops), code.number))
+    with registry.renewing:
+        code = loading.current()
+        take_over(_trial(code, _snapshots(tops), code.number))
 
 
 def catch_up(number: int) -> None:
@@ -125,7 +126,8 @@ def catch_up(number: int) -> None:
         if row is None or row.number == loading.current().number:
             return
         number = row.number
-        take_over(_wanted(row))
+        with registry.renewing:
+            take_over(_wanted(row))
         presence.generation_problem = None
     except Exception as error:
         problem = presence.generation_problem = Problem.of(error, 0, number, before)

@@ -28,11 +28,12 @@ from django.utils.translation import gettext as _
 
 from pluginhub.admin.pretty import short
 from pluginhub.configuration import redacted
-from pluginhub.models import Revision
+from pluginhub.models import Revision, Target
 
 __all__ = ["Part", "Seen", "changed_since", "gone_since", "parts_of"]
 
 _UNTOLD = {"id", "target_ptr", "schema", "kind", "created", "updated"}
+_NAMING = {"id", "position", "label", "key"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,23 @@ def _belongings(row: Any) -> Iterator[tuple[str, Part]]:
 
 
 def _names(rows: list[Any]) -> str:
-    return ", ".join(map(str, rows))
+    return ", ".join(map(_named_with_policy, rows))
+
+
+def _named_with_policy(row: Any) -> str:
+    """The name of a step or member, and what it does otherwise than by default."""
+    if isinstance(row, Target):
+        return row.name
+    fields = [field for field in row._meta.concrete_fields if field.name not in _NAMING and not field.is_relation]
+    told = {field: getattr(row, field.attname) for field in fields}
+    policy = [_policy(field.verbose_name, value) for field, value in told.items() if value != field.get_default()]
+    return f"{row} ({', '.join(policy)})" if policy else str(row)
+
+
+def _policy(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else _("not %s") % name
+    return f"{name} {_said(value)}"
 
 
 def _part(label: str, shown: str, value: Any) -> Part:

@@ -100,7 +100,7 @@ class RevisionAdmin(TenantAdmin):
             "old": str(old),
             "new": str(new),
             "on_draft_page": is_draft,
-            "rollback": new if isinstance(new, int) and request.user.has_perm(PUBLISH) else None,
+            "rollback": new if _is_older(new) and request.user.has_perm(PUBLISH) else None,
             "may_publish": request.user.has_perm(PUBLISH),
             "expected": publishing.mark(),
             "publishes_saves": publishing.publishes_saves(),
@@ -214,6 +214,11 @@ class RevisionAdmin(TenantAdmin):
 def _require_publish(request: HttpRequest) -> None:
     if not request.user.has_perm(PUBLISH):
         raise PermissionDenied
+
+
+def _is_older(which: publishing.Which) -> bool:
+    """Whether there is something to go back to."""
+    return isinstance(which, int) and Revision.objects.filter(number__gt=which).exists()
 
 
 def _live() -> Configuration:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections
 
-from pluginhub import drivers, registry, runs, tenancy
+from pluginhub import drivers, providers, registry, runs, tenancy
 from pluginhub.conf import settings
 from pluginhub.exceptions import NoTenant
 from pluginhub.jobs import bells, claiming, ending, horses
@@ -36,7 +36,11 @@ def bell(schema: str) -> None:
     except NoTenant:
         log.warning("A bell rang for %r, which is no tenant.", schema)
         return
-    work(tenant, seconds=settings.JOB_SLICE_SECONDS)
+    try:
+        work(tenant, seconds=settings.JOB_SLICE_SECONDS)
+    finally:
+        if horses.is_horse():
+            _let_go()
 
 
 def work(tenant: Tenant, *, seconds: float) -> int:
@@ -56,6 +60,13 @@ def work(tenant: Tenant, *, seconds: float) -> int:
         if claiming.waiting():
             bells.ring(tenant.schema)
     return done
+
+
+def _let_go() -> None:
+    """Take down what this horse brought up, and end its services: it answers one bell, and then ends without a word."""
+    registry.registry.clear()
+    registry.registry.stop()
+    providers.close()
 
 
 def _first(tenant: Tenant) -> Claim | None:

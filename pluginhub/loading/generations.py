@@ -129,7 +129,9 @@ class Code:
         entries = {name: entry for name, entry in self._entries.items() if entry.top not in tops}
         entries |= {e.name: e for e in discovery.catalog().values() if e.top in tops}
         importers = {key: importer for key, importer in self._importers.items() if not key or key in kept}
-        return Code(number, {**kept, **packages}, entries, importers)
+        made = Code(number, {**kept, **packages}, entries, importers)
+        made.wanted, made.strays = self.wanted, tuple(top for top in self.strays if top not in tops)
+        return made
 
     def numbered(self, number: int) -> Code:
         """Return the same code, of another generation of the fleet that changes nothing here."""

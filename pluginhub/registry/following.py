@@ -46,6 +46,8 @@ class Registry(Kept):
         presence.reset()
         self.coming: loading.Code | None = None
         """The code that is being brought to one tenant after the other; who has it must not go back."""
+        self.renewing = threading.Lock()
+        """Held by the one who brings new code."""
         self._starting = threading.Lock()
         self._follower: threading.Thread | None = None
         self._follows = True
