@@ -25,7 +25,7 @@ Pairs: TypeAlias = list[tuple[str, Any]]
 
 
 def _nothing(service: Any, run: Run) -> Any:
-    raise Missing(service)
+    raise Missing(service, "Outside of the hub's runs there are none: a constructor takes those of process and tenant.")
 
 
 class Storage(Protocol):

@@ -11,14 +11,17 @@ from pathlib import Path
 import django_rq
 import pytest
 from django.db.models import F
+from pytest_django import Settings
 from rq.serializers import JSONSerializer
 
-from pluginhub import jobs, tenancy
+from pluginhub import jobs, publishing, tenancy
+from pluginhub.configuration import Configuration, RegistrationSpec
 from pluginhub.fleet.models import Process
 from pluginhub.jobs import horses
 from pluginhub.models import Job
 from pluginhub.types import Tenant
 from pluginhub.valkey import client
+from tests.integration.jobs.served import LEDGER
 from tests.integration.jobs.steps import (
     Start,
     children,
@@ -186,3 +189,19 @@ def test_a_worker_shows_in_the_fleet_while_it_lives_and_its_horses_do_not(in_acm
     assert wait_for(lambda: list(workers)) == [("worker", one.process.pid)]
     one.end()
     assert not workers.all()
+
+
+def test_a_horse_takes_down_its_plugins_and_ends_their_services(
+    in_acme: Tenant, worker: Start, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, path = tmp_path / "ledger", "tests.integration.jobs.served"
+    changes = {"PLUGINS": {"served": f"{path}:Served"}, "PROVIDERS": [f"{path}.Services"]}
+    monkeypatch.setenv(LEDGER, str(ledger))
+    settings.PLUGINHUB = {**settings.PLUGINHUB, **changes}
+    served = Configuration(registrations={"served": RegistrationSpec(name="served", plugin="served")})
+    publishing.apply_configuration(served, author="test")
+    worker(**changes)
+    assert wait_for(ending_of(jobs.enqueue("served", 1)))["result"] == 1
+    wait_for(lambda: "process -" in ledger.read_text())
+    ends = ["run -", "down", "tenant -", "process -"]
+    assert ledger.read_text().splitlines() == ["process +", "tenant +", "up", "run +", *ends]
