@@ -26,6 +26,8 @@ SHOWN = [
     ("chain", 800, "dark"),
     ("refusal", 1280, "light"),
     ("revision", 1280, "dark"),
+    ("draft", 1280, "light"),
+    ("conflict", 1280, "light"),
     ("try", 1280, "light"),
     ("jobs", 1280, "light"),
 ]
@@ -38,7 +40,7 @@ QUIET = ["--disable-background-networking", "--disable-component-update", "--dis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="Write every screen in every size here.")
-    parser.add_argument("--only", default="", help="Screens whose name contains this.")
+    parser.add_argument("--only", default="", help="Screens whose name begins so.")
     options = parser.parse_args()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     name_databases()
@@ -46,7 +48,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=[*CHROMIUM, *QUIET])
         wanted = SHOWN if options.folder is None else [(name, *size) for name in SCREENS for size in SIZES]
         for name, width, scheme in wanted:
-            if options.only in name:
+            if name.startswith(options.only):
                 _shoot(browser, address, name, width, scheme, options.folder or DOCS)
 
 
@@ -168,7 +170,8 @@ def _conflict(page: Page, address: str) -> None:
     other = page.context.new_page()
     other.goto(page.url)
     other.locator("[name=title]").fill("Express quote, next day")
-    other.locator("#steps-2 select[name$=on_failure]").evaluate("one => one.value = 'skip'")
+    skips = other.locator("#steps-2 select[name$=on_failure]")
+    skips.evaluate("one => one.value = one.value == 'skip' ? 'fail' : 'skip'")
     other.locator("[name=steps-0-label]").fill("Airports")
     other.locator("[name=_save]").click()
     other.wait_for_load_state("networkidle")
