@@ -124,6 +124,11 @@ class Instances:
         """Whether nothing was brought up or opened."""
         return not self._actives and self._services is None
 
+    def follow(self, code: loading.Code) -> None:
+        """Go on with code that changes nothing here, and let the older go."""
+        with _holding:
+            self.code, self._suppliers = code, None
+
     def precede(self, newer: Instances) -> None:
         """Share with a successor what comes up from now on: there is one instance, whoever asked for it."""
         with _holding:

@@ -117,7 +117,8 @@ class Runtime:
             return False
         if providers.sources_of(code) != providers.sources_of(self.code):
             return False
-        self.code = self.instances.code = code
+        self.code = code
+        self.instances.follow(code)
         self.offers = Offers(self.configuration, code)
         return True
 
