@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["BROKEN", "Distributions"]
+from pluginhub import loading
+
+__all__ = ["BROKEN", "Distributions", "installed", "unimport"]
 
 BROKEN = ("syntax", "import", "constructor", "activate", "restore_state", "health")
 """How a version may be broken. `activate` is slow; the others fail."""
@@ -248,3 +253,25 @@ class Distributions:
         new = path.with_name(f"{path.name}.new")
         new.write_text(text, encoding="utf-8")
         os.replace(new, path)
+
+
+@contextmanager
+def installed(folder: Path, *, slow: float = 1.0) -> Iterator[Distributions]:
+    """Have both distributions, in version 1, in a folder that this process imports from, too."""
+    folder.mkdir()
+    distributions = Distributions(folder, slow=slow)
+    distributions.write(1)
+    sys.path.insert(0, str(folder))
+    loading.forget()
+    try:
+        yield distributions
+    finally:
+        sys.path.remove(str(folder))
+        loading.forget()
+        unimport()
+
+
+def unimport() -> None:
+    """Forget the modules that this process has under the packages' own names."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in _POINTS]:
+        del sys.modules[name]
