@@ -153,6 +153,7 @@ def test_a_file_that_is_gone_holds_nobody_back_but_who_uses_it(
     publish(counter="counter")
     save(folder, "two")
     assert counts("two")[-1][0] == "two"
+    assert eventually(lambda: loading.current().known("echo") is None)  # when all tenants have the new code
     with pytest.raises(NotReady, match="echo"):
         loading.load("echo")
 
