@@ -124,7 +124,7 @@ def plugins(in_acme: Tenant) -> Iterator[None]:
     Counter.lives = []
     Counter.inside.clear()
     Counter.leave.clear()
-    with override_settings(PLUGINHUB={"PLUGINS": PLUGINS, "HOOK_SECONDS": 0.5, "HANDOFF_SECONDS": 1.0}):
+    with override_settings(PLUGINHUB={"PLUGINS": PLUGINS, "HOOK_SECONDS": 0.5, "HANDOFF_SECONDS": 20.0}):
         yield
     Counter.leave.set()
 
@@ -253,7 +253,8 @@ def test_a_run_that_outlives_the_limit_is_counted() -> None:
     put(use("counter", label="one"))
     first = _thread(lambda: execution.run("counter", "wait"))
     assert Counter.inside.wait(5)
-    put(use("counter", label="two"))
+    with override_settings(PLUGINHUB={"PLUGINS": PLUGINS, "HANDOFF_SECONDS": 0.2}):
+        put(use("counter", label="two"))
     assert presence.lost == lost + 1
     assert execution.run("counter") == 1
     Counter.leave.set()
