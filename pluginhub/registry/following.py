@@ -211,16 +211,16 @@ class Registry(Kept):
 
     def _run(self) -> None:
         stop = self._stop
-        hints, pause = Hints(stop), 1.0
+        hints = Hints(stop)
         while not stop.is_set():
             try:
                 self.look()
                 self.say()
                 close_old_connections()
-                pause = settings.POLL_SECONDS
+                hints.wait(settings.POLL_SECONDS)
             except Exception:  # the thread must outlive whatever one look may meet
                 log.warning("The fleet's heads cannot be read; serving what is loaded", exc_info=True)
-            hints.wait(pause)
+                stop.wait(1.0)
         hints.close()
         try:
             tenancy.gate(PUBLIC, presence.leave)
