@@ -105,7 +105,11 @@ class TestRules:
 class TestLocks:
     def test_the_locks_of_this_process_are_found(self) -> None:
         names = set(locks())
-        assert {"pluginhub.metrics._lock", "pluginhub.crossing._process._lock", "pluginhub.providers.processes.process.lock"} <= names
+        assert {
+            "pluginhub.metrics._lock",
+            "pluginhub.crossing._process._lock",
+            "pluginhub.providers.processes.process.lock",
+        } <= names
 
     def test_no_lock_that_another_thread_held_is_held_in_a_child(self) -> None:
         metrics.timings("held")
