@@ -260,7 +260,7 @@ def _of_runs(storm: Storm, jobs: Sequence[Job]) -> Iterator[Figure]:
     yield Figure(name, "0 that saw two versions, 0 failed", told, COMMAND)
     times = sorted(answer.told - answer.asked for answer in storm.answers())
     told = f"p50 {times[len(times) // 2] * 1000:.0f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.0f} ms, "
-    yield Figure("How long these took", "", told + f"longest {times[-1] * 1000:.0f} ms", COMMAND)
+    yield Figure("How long these took", "—", told + f"longest {times[-1] * 1000:.0f} ms", COMMAND)
     told = f"{storm.lost()} of {sum(told for told, _ in storm.counted().values()):,}"
     yield Figure("Increments of a counter in memory that were lost", "0", told, COMMAND)
     told = f"{len(storm.mixed_jobs(jobs))} that saw two versions, of {len(jobs):,}; "

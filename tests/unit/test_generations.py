@@ -85,7 +85,8 @@ SOURCES = {
                 assert models.Point(1, models.Point(2)).tag.x == 2
                 return [
                     VERSION, pluginhub_generated.version, pluginhub_generated.constants.version, constants.version,
-                    models.version, relative, pluginhub_generated.late.version, late.version, again.version, near.version,
+                    models.version, relative, pluginhub_generated.late.version, late.version, again.version,
+                    near.version,
                 ]
         """,
 }
