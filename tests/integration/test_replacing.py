@@ -69,7 +69,7 @@ class Counter(Plugin):
         self.count = state["count"]
 
     def health(self) -> bool:
-        return self.config.trouble != "health"
+        return bool(self.config.trouble != "health")
 
 
 class Newer(Counter):
