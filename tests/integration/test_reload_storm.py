@@ -29,7 +29,7 @@ def test_every_run_sees_one_version_and_no_state_is_lost(storm: Storm) -> None:
     jobs = storm.jobs()
     rest = storm.rest()
     assert len(storm.answers()) > 50
-    assert len(storm.versions()) > 5
+    assert len(storm.versions()) > 2
     assert (storm.mixed(), storm.backwards(), storm.load.failures()) == ([], 0, [])
     assert (storm.lost(), storm.late) == (0, 0)
     assert (storm.refused + storm.kept_out).keys() == set(BROKEN)

@@ -121,7 +121,9 @@ async def test_a_source_that_was_never_pulled_closes(held: Tenant, name: str) ->
 async def test_a_pull_can_be_cancelled_and_the_source_closed(held: Tenant, name: str) -> None:
     source = await streaming.open(name, {"count": 10, "pause": 0.2}, caller=HOST)
     pull = asyncio.create_task(source.pull(10))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while not noted():  # the generator is at its first item
+            await asyncio.sleep(0.01)
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
