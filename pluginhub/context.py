@@ -138,6 +138,8 @@ class Run:
     opened: Any = None
     """What `provide` keeps for services that live as long as this run; nothing until one is asked for."""
     report: Callable[[int, int | None, str], None] | None = None
+    trace: Any = None
+    """The trace of this run, where one was asked for."""
 
     def remaining(self) -> float | None:
         """Seconds left, negative once the deadline has passed; `None` without one."""

@@ -15,7 +15,7 @@ from pluginhub.exceptions import Fatal, HookError, InvalidInput, RetryLater
 
 __all__ = ["PLAIN", "OnFailure", "Policy", "guard"]
 
-OnFailure = Literal["fail", "skip", "default"]
+OnFailure = Literal["fail", "skip", "default", "fallback"]
 
 
 @dataclass(frozen=True, slots=True)

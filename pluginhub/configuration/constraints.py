@@ -100,7 +100,7 @@ def _absent(configuration: Configuration) -> Iterator[Problem]:
 def uses(spec: TargetSpec) -> set[str]:
     """Return the names of the targets that a target calls."""
     if isinstance(spec, ChainSpec):
-        return {step.target for step in spec.steps}
+        return {name for step in spec.steps for name in (step.target, step.fallback) if name}
     return {member.target for member in spec.members} if isinstance(spec, CompositionSpec) else set()
 
 

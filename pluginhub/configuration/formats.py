@@ -20,7 +20,10 @@ __all__ = ["MIGRATIONS", "Migration", "UnreadableFormat", "stored", "upgraded"]
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 """From one format to the next. Takes and returns plain JSON; must not look at anything else."""
 
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {
+    # 2 says more of steps and registrations, and nothing else.
+    1: lambda data: data,
+}
 """By the format they start from. There is one for every format before `FORMAT`, the first of which was 1."""
 
 

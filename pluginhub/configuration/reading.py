@@ -23,8 +23,13 @@ __all__ = ["read"]
 
 _TARGET = ("name", "title", "enabled", "public", "rate_limit")
 _PLUGIN = ("plugin", "config", "config_version")
+_REGISTRATION = (
+    *_TARGET,
+    *_PLUGIN,
+    *("breaker_rate", "breaker_calls", "breaker_seconds", "cache_seconds", "cache_failures"),
+)
 _MEMBER = ("key", "required", "private")
-_STEP = ("label", "time_limit", "attempts", "backoff", "on_failure", "default")
+_STEP = ("label", "time_limit", "attempts", "backoff", "on_failure", "default", "condition", "input", "output")
 
 
 def read() -> Configuration:
@@ -34,7 +39,7 @@ def read() -> Configuration:
 
 def _read() -> Configuration:
     return Configuration(
-        registrations={row.name: RegistrationSpec(**_fields(row, _TARGET + _PLUGIN)) for row in _all(Registration)},
+        registrations={row.name: RegistrationSpec(**_fields(row, _REGISTRATION)) for row in _all(Registration)},
         chains=_chains(),
         compositions=_compositions(),
         interceptors=tuple(map(_interceptor, _interceptors())),
@@ -44,8 +49,10 @@ def _read() -> Configuration:
 
 def _chains() -> dict[str, ChainSpec]:
     steps: dict[int, list[StepSpec]] = defaultdict(list)
-    for step in Step.objects.select_related("target").order_by("chain", "position"):
-        steps[step.chain_id].append(StepSpec(target=step.target.name, **_fields(step, _STEP)))
+    for step in Step.objects.select_related("target", "fallback").order_by("chain", "position"):
+        fallback = step.fallback.name if step.fallback else ""
+        spec = StepSpec(target=step.target.name, fallback=fallback, **_fields(step, _STEP))
+        steps[step.chain_id].append(spec)
     return {row.name: ChainSpec(**_fields(row, _TARGET), steps=tuple(steps[row.pk])) for row in _all(Chain)}
 
 

@@ -106,7 +106,8 @@ def _write_parts(specs: Iterable[Spec], ids: dict[str, int]) -> None:
 
 def _steps(spec: ChainSpec, ids: dict[str, int]) -> Iterator[Step]:
     for position, step in enumerate(spec.steps, 1):
-        rest = step.model_dump(exclude={"target"})
+        rest = step.model_dump(exclude={"target", "fallback"})
+        rest["fallback_id"] = ids[step.fallback] if step.fallback else None
         yield Step(chain_id=ids[spec.name], position=position, target_id=ids[step.target], **rest)
 
 

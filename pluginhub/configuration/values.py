@@ -25,7 +25,7 @@ __all__ = [
     "TargetSpec",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when what is stored changes its shape or meaning; `formats` then gets a migration."""
 
 LARGEST = 2**31 - 1
@@ -71,21 +71,38 @@ class TargetSpec(_Spec):
 
 
 class RegistrationSpec(TargetSpec):
+    """A configured plugin. Its breaker opens when `breaker_rate` of its last `breaker_calls` calls failed, for
+    `breaker_seconds`; results are kept for `cache_seconds`, and failures for as long as `cache_failures` says.
+    """
+
     plugin: Json[str] = Field(min_length=1, max_length=200)
     config: Json[dict[str, Any]] = {}
     config_version: int = Field(1, ge=1, le=LARGEST)
+    breaker_rate: float | None = Field(None, gt=0, le=1)
+    breaker_calls: int = Field(20, ge=1, le=1000)
+    breaker_seconds: float = Field(30, gt=0, allow_inf_nan=False)
+    cache_seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    cache_failures: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 class StepSpec(_Spec):
-    """Times are in seconds."""
+    """Times are in seconds.
+
+    `condition`, `input` and `output` are JMESPath: whether the step runs, what of the value it takes, and what is made
+    of its result.
+    """
 
     target: str
     label: Json[str] = Field("", max_length=100)
     time_limit: float | None = Field(None, gt=0, allow_inf_nan=False)
     attempts: int = Field(1, ge=1, le=LARGEST)
     backoff: float = Field(0.1, ge=0, allow_inf_nan=False)
-    on_failure: Literal["fail", "skip", "default"] = "fail"
+    on_failure: Literal["fail", "skip", "default", "fallback"] = "fail"
     default: Json[Any] = None
+    fallback: str = ""
+    condition: Json[str] = Field("", max_length=1000)
+    input: Json[str] = Field("", max_length=1000)
+    output: Json[str] = Field("", max_length=1000)
 
 
 class ChainSpec(TargetSpec):

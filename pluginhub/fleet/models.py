@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-__all__ = ["AllowedPlugin", "Due", "Generation", "Head", "Process"]
+__all__ = ["AllowedPlugin", "Due", "Generation", "Head", "Process", "Reset"]
 
 
 class Head(models.Model):
@@ -21,10 +21,32 @@ class Head(models.Model):
     schema = models.CharField(max_length=63, primary_key=True)
     revision = models.PositiveBigIntegerField(default=0, help_text="0: nothing published.")
     publish_saves = models.BooleanField(default=False, help_text="Whether every save of the draft is published.")
+    resets = models.PositiveBigIntegerField(default=0, help_text="Counts the tenant's resets.")
     updated = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
         return f"{self.schema} at {self.revision}"
+
+
+class Reset(models.Model):
+    """How often an operator closed a registration's breakers, or emptied its cache: every process follows the numbers.
+
+    Written with its head's `resets`, in one transaction.
+    """
+
+    schema = models.CharField(max_length=63)
+    registration = models.CharField(max_length=63)
+    breaker = models.PositiveBigIntegerField(default=0)
+    cache = models.PositiveBigIntegerField(default=0)
+    author = models.CharField(max_length=200, blank=True, help_text="Of the last one.")
+    updated = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["schema", "registration"]
+        constraints = [models.UniqueConstraint(name="pluginhub_reset", fields=["schema", "registration"])]
+
+    def __str__(self) -> str:
+        return f"{self.registration} of {self.schema}"
 
 
 class Generation(models.Model):

@@ -26,6 +26,7 @@ class Step(models.Model):
         FAIL = "fail", "fail the chain"
         SKIP = "skip", "go on with the input"
         DEFAULT = "default", "go on with the default"
+        FALLBACK = "fallback", "call another target instead"
 
     chain = models.ForeignKey(Chain, models.CASCADE, related_name="steps")
     position = models.PositiveIntegerField()
@@ -36,6 +37,16 @@ class Step(models.Model):
     backoff = models.FloatField(default=0.1, help_text="Seconds before the second attempt; doubles from there.")
     on_failure = models.CharField(max_length=8, choices=OnFailure, default=OnFailure.FAIL)
     default = models.JSONField(null=True, blank=True, help_text="The result when the step fails and should not matter.")
+    fallback = models.ForeignKey(
+        Target, models.PROTECT, null=True, blank=True, related_name="stands_in", help_text="What to call instead."
+    )
+    condition = models.CharField(
+        max_length=1000, blank=True, help_text="JMESPath over the value; the step is left out where it is not true."
+    )
+    input = models.CharField(max_length=1000, blank=True, help_text="JMESPath over the value: what the step takes.")
+    output = models.CharField(
+        max_length=1000, blank=True, help_text="JMESPath over {input, result}: what the chain goes on with."
+    )
 
     class Meta:
         ordering = ["chain", "position"]
@@ -59,7 +70,13 @@ class Step(models.Model):
                 violation_error_message="A back-off is 0 seconds or more.",
             ),
             models.CheckConstraint(
-                name="pluginhub_step_on_failure", condition=Q(on_failure__in=["fail", "skip", "default"])
+                name="pluginhub_step_on_failure", condition=Q(on_failure__in=["fail", "skip", "default", "fallback"])
+            ),
+            models.CheckConstraint(
+                name="pluginhub_step_fallback",
+                condition=Q(on_failure="fallback", fallback__isnull=False)
+                | (~Q(on_failure="fallback") & Q(fallback__isnull=True)),
+                violation_error_message="A fallback is named where another target is called instead, and only there.",
             ),
         ]
 

@@ -93,9 +93,45 @@ class Registration(Target):
     plugin = models.CharField(max_length=200, help_text="Its name in the catalog.")
     config = models.JSONField(default=dict, blank=True)
     config_version = models.PositiveIntegerField(default=1, editable=False)
+    breaker_rate = models.FloatField(
+        null=True, blank=True, help_text="Opens the breaker: the share of failed calls, such as 0.5. Empty: none."
+    )
+    breaker_calls = models.PositiveIntegerField(default=20, help_text="Of how many last calls the share is taken.")
+    breaker_seconds = models.FloatField(default=30, help_text="Seconds until a call is tried again.")
+    cache_seconds = models.FloatField(
+        null=True, blank=True, help_text="Seconds a result is kept for the same input. Empty: not kept."
+    )
+    cache_failures = models.FloatField(
+        null=True, blank=True, help_text="Seconds a failure is kept for the same input. Empty: not kept."
+    )
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="pluginhub_registration_breaker_rate",
+                condition=Q(breaker_rate__isnull=True) | Q(breaker_rate__gt=0, breaker_rate__lte=1),
+                violation_error_message="A share of failed calls is more than 0 and at most 1.",
+            ),
+            models.CheckConstraint(
+                name="pluginhub_registration_breaker_calls",
+                condition=Q(breaker_calls__gte=1, breaker_calls__lte=1000),
+                violation_error_message="A breaker looks at 1 to 1000 calls.",
+            ),
+            models.CheckConstraint(
+                name="pluginhub_registration_breaker_seconds",
+                condition=Q(breaker_seconds__gt=0),
+                violation_error_message="A breaker stays open for more than 0 seconds.",
+            ),
+            models.CheckConstraint(
+                name="pluginhub_registration_cache_seconds",
+                condition=Q(cache_seconds__isnull=True) | Q(cache_seconds__gt=0),
+                violation_error_message="Results are kept for more than 0 seconds.",
+            ),
+            models.CheckConstraint(
+                name="pluginhub_registration_cache_failures",
+                condition=Q(cache_failures__isnull=True) | Q(cache_failures__gt=0),
+                violation_error_message="Failures are kept for more than 0 seconds.",
+            ),
             models.CheckConstraint(
                 name="pluginhub_registration_plugin",
                 condition=~Q(plugin=""),
