@@ -66,6 +66,12 @@ class Driver(Protocol):
     def attempts(self, retries: Any) -> AsyncIterator[Any]:
         """Iterate over the attempts of a stamina retry context, sleeping between them in this driver's colour."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait, without holding up anything but this run."""
+
+    async def ask(self, f: Callable[..., T], *args: Any) -> T:
+        """Call what may block, such as a cache: here, or from a loop in a thread."""
+
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         """Run a node for at most `seconds`; synchronous code is judged after it returned."""
 
@@ -101,6 +107,12 @@ class SyncDriver:
     async def attempts(self, retries: Any) -> AsyncIterator[Any]:
         for attempt in retries:
             yield attempt
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here
+
+    async def ask(self, f: Callable[..., T], *args: Any) -> T:
+        return f(*args)
 
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         started = time.monotonic()
@@ -139,6 +151,12 @@ class AsyncDriver:
 
     def attempts(self, retries: Any) -> AsyncIterator[Any]:
         return aiter(retries)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def ask(self, f: Callable[..., T], *args: Any) -> T:
+        return await crossing.in_thread(f, *args)
 
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         if node.colour is Colour.SYNC:

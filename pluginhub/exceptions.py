@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pluginhub.types import Place
 
 __all__ = [
+    "BreakerOpen",
     "Conflict",
     "DeadlineExceeded",
     "DependencyError",
@@ -168,6 +169,16 @@ class NotReady(PluginHubError):
 
     status = 503
     title = "Not ready"
+
+
+class BreakerOpen(NotReady):
+    """Too many calls of a registration failed of late: it is left alone for `retry_after` seconds."""
+
+    title = "Circuit breaker open"
+
+    def __init__(self, detail: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(detail, hint=hint, retry_after=round(retry_after, 3))
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(PluginHubError):
