@@ -65,6 +65,13 @@ class Plugin:
     """The types that the tenant's other plugins may take in their constructors while this one is enabled. An instance
     of each is given by `context.provide` in `activate`, unless the plugin itself is one."""
 
+    before: ClassVar[tuple[str, ...]] = ()
+    """The plugins, by their names in the catalog, whose interceptors this one's stand outside of: a request reaches it
+    earlier. Read without importing, so write strings: `before = ("signing",)`. Who is not bound does not count."""
+
+    after: ClassVar[tuple[str, ...]] = ()
+    """The plugins whose interceptors this one's stand inside of: a request reaches it later. Written like `before`."""
+
     config_version: ClassVar[int] = 1
     state_version: ClassVar[int] = 1
 

@@ -7,6 +7,7 @@ targets are, since others may name them.
 from pluginhub.configuration.constraints import Problem
 from pluginhub.configuration.differences import Change, Detail, details, difference
 from pluginhub.configuration.formats import UnreadableFormat, stored, upgraded
+from pluginhub.configuration.nesting import SCOPES, around, layer, layers, served
 from pluginhub.configuration.reading import read
 from pluginhub.configuration.references import redacted, reference_names, referring
 from pluginhub.configuration.rewriting import rewrite, writable
@@ -27,6 +28,7 @@ from pluginhub.configuration.values import (
 
 __all__ = [
     "FORMAT",
+    "SCOPES",
     "ChainSpec",
     "Change",
     "CompositionSpec",
@@ -40,14 +42,18 @@ __all__ = [
     "StepSpec",
     "TargetSpec",
     "UnreadableFormat",
+    "around",
     "details",
     "difference",
+    "layer",
+    "layers",
     "read",
     "redacted",
     "reference_names",
     "referring",
     "rewrite",
     "seal",
+    "served",
     "stored",
     "upgraded",
     "validate",

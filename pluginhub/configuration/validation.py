@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pluginhub import tenancy
 from pluginhub.configuration.constraints import Problem, broken
 from pluginhub.configuration.fitting import Plugins
+from pluginhub.configuration.nesting import contradicting
 from pluginhub.configuration.values import (
     ChainSpec,
     CompositionSpec,
@@ -41,6 +42,7 @@ def validate(
         *broken(configuration),
         *(problem for kind, spec in configuration.targets() for problem in view.target(kind, spec)),
         *(problem for spec in configuration.interceptors for problem in view.interceptor(spec)),
+        *contradicting(configuration, entries, live),
         *(problem for spec in points for problem in view.used("point", spec.point, spec.targets)),
     ]
     # Types are compared, and services looked for, along what exists and ends.

@@ -21,7 +21,8 @@ class Entry:
     """One plugin, as its source says; none of its code has run.
 
     `requires` holds the types its constructor asks for, as written, its own Config aside; `provides` what a class
-    attribute of that name lists. `jobs` are the names of its `@job` methods, `adds_handlers` those it passes to
+    attribute of that name lists. `before` and `after` name plugins whose interceptors this one's stand outside of, and
+    inside of. `jobs` are the names of its `@job` methods, `adds_handlers` those it passes to
     `context.jobs.process` in `activate`. `digest` is the SHA-256 of its module's file. Where `problem` is not empty,
     the plugin cannot be loaded, for the reason it gives, and the other facts may be missing.
     """
@@ -38,6 +39,8 @@ class Entry:
     jobs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     is_composite: bool = False
     has: frozenset[str] = frozenset()
     adds_middleware: bool = False

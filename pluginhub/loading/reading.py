@@ -55,7 +55,12 @@ def describe(entry: Entry, library: Library) -> Entry:
     lineage = _lineage(found, library)
     if not lineage.is_plugin and lineage.is_complete:
         return replace(entry, problem=f"{entry.dotted} is no subclass of pluginhub.Plugin.")
-    return replace(entry, doc=found.doc, is_composite=lineage.is_composite, **_facts(found.name, lineage))
+    facts = _facts(found.name, lineage)
+    try:
+        facts |= {side: _strings(side, lineage) for side in ("before", "after")}
+    except ValueError as error:
+        facts["problem"] = str(error)
+    return replace(entry, doc=found.doc, is_composite=lineage.is_composite, **facts)
 
 
 def plugin_classes(source: Outline, library: Library) -> list[str]:
@@ -123,6 +128,26 @@ def _listed(member: Member | None) -> tuple[str, ...]:
     tree = ast.parse(member.text, mode="eval").body
     elements = tree.elts if isinstance(tree, ast.Tuple | ast.List | ast.Set) else [tree]
     return tuple(str(e.value) if isinstance(e, ast.Constant) else ast.unparse(e) for e in elements)
+
+
+def _strings(name: str, lineage: _Lineage) -> tuple[str, ...]:
+    """The strings that a class attribute lists. Raises `ValueError` where they are not written out.
+
+    What cannot be read is not passed over: an interceptor that must see requests first would silently stand elsewhere.
+    """
+    member = next(lineage.lookup(name), None)
+    if member is None:
+        return ()
+    try:
+        said = ast.literal_eval(member.text) if member.text else None
+    except (ValueError, TypeError):  # names and calls; sets of lists
+        said = None
+    if isinstance(said, tuple | list) and all(isinstance(each, str) for each in said):
+        return tuple(said)
+    raise ValueError(
+        f"{name!r} must be a tuple of plugin names, written out as strings: it is read without importing. "
+        f'Write {name} = ("signing",) in the class.'
+    )
 
 
 def _words(name: str) -> str:
