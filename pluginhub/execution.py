@@ -64,7 +64,7 @@ def perform(
 ) -> Outcome:
     """Run a target and tell which run and revision it was, and how long it took."""
     seconds = _seconds(timeout)
-    held = registry.hold(runs.allowed(caller), lambda runtime: runtime.entry(target), seconds)
+    held = registry.hold(runs.allowed(caller), lambda runtime: runtime.links.entry(target), seconds)
     try:
         return run_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
     finally:
@@ -76,7 +76,7 @@ async def aperform(
 ) -> Outcome:
     """The asynchronous twin of `perform`."""
     seconds = _seconds(timeout)
-    held = await registry.ahold(runs.allowed(caller), lambda runtime: runtime.aentry(target), seconds)
+    held = await registry.ahold(runs.allowed(caller), lambda runtime: runtime.links.aentry(target), seconds)
     with crossing.holding(held.release):
         return await arun_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
 

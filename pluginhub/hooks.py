@@ -43,7 +43,7 @@ class HookCall:
     def context(self) -> Context:
         """Return the context of a hook that takes one: outside any run, with the hook's own deadline."""
         deadline = None if self.seconds == math.inf else monotonic() + self.seconds
-        return Context(Run(tenant=self.services.tenant, deadline=deadline), self.services)
+        return Context((Run(tenant=self.services.tenant, deadline=deadline), self.services))
 
     def errand(self, *args: Any, late: Late = lambda result, error: None) -> Errand[Any]:
         """Return the call, to be waited for; `late` gets what comes of it after it was given up."""

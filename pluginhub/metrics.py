@@ -18,16 +18,19 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from pluginhub import forks
 
-__all__ = ["BUCKETS", "TENANT_LABELS", "Metrics", "Timings", "register", "timings"]
+__all__ = ["BUCKETS", "SUM", "TENANT_LABELS", "Metrics", "Timings", "here", "register", "timings"]
 
 BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 """Upper bounds, in seconds."""
 
 TENANT_LABELS = 100
-_SUM, _ERRORS, _WIDTH = len(BUCKETS) + 1, len(BUCKETS) + 2, len(BUCKETS) + 3
+SUM = len(BUCKETS) + 1
+"""Where among the cells the sum of seconds stands; before it a count a bucket."""
+_ERRORS, _WIDTH = SUM + 1, SUM + 2
 _KEPT_THREADS = 64
 
 _lock = threading.Lock()
+_local = threading.local()
 _timings: dict[tuple[str, str], Timings] = {}
 _labels: set[str] = set()
 _own: dict[str, Counter | Histogram] = {}
@@ -36,7 +39,7 @@ _own: dict[str, Counter | Histogram] = {}
 class Timings:
     """The durations and errors of one plugin in one tenant. Lives as long as the process."""
 
-    __slots__ = ("_folded", "_local", "_threads", "plugin", "tenant")
+    __slots__ = ("_folded", "_threads", "plugin", "tenant")
 
     def __init__(self, plugin: str, tenant: str) -> None:
         self.plugin = plugin
@@ -44,24 +47,23 @@ class Timings:
         self.reset()
 
     def reset(self) -> None:
-        """Begin at zero, whoever counts into it."""
-        self._local = threading.local()
+        """Begin at zero. Only where no other thread counts: in a forked child."""
         self._threads: list[tuple[threading.Thread, list[float]]] = []
         self._folded = [0.0] * _WIDTH
 
     def observe(self, seconds: float) -> None:
         try:
-            cells = self._local.cells
-        except AttributeError:
-            cells = self._join()
+            cells = _local.cells[self]
+        except (AttributeError, KeyError):
+            cells = self.join()
         cells[bisect_left(BUCKETS, seconds)] += 1
-        cells[_SUM] += seconds
+        cells[SUM] += seconds
 
     def failed(self) -> None:
         try:
-            cells = self._local.cells
-        except AttributeError:
-            cells = self._join()
+            cells = _local.cells[self]
+        except (AttributeError, KeyError):
+            cells = self.join()
         cells[_ERRORS] += 1
 
     def totals(self) -> list[float]:
@@ -70,9 +72,9 @@ class Timings:
             rows = [self._folded, *(cells for _, cells in self._threads)]
         return [sum(column) for column in zip(*rows, strict=True)]
 
-    def _join(self) -> list[float]:
-        cells: list[float] = [0.0] * _WIDTH
-        self._local.cells = cells
+    def join(self) -> list[float]:
+        """Return new cells of this thread, kept in `here()`."""
+        cells = here()[self] = [0.0] * _WIDTH
         with _lock:
             if len(self._threads) >= _KEPT_THREADS:
                 self._fold_ended()
@@ -87,6 +89,15 @@ class Timings:
             else:
                 self._folded = [a + b for a, b in zip(self._folded, cells, strict=True)]
         self._threads = alive
+
+
+def here() -> dict[Timings, list[float]]:
+    """Return the cells of this thread, for who counts much at once; who is not there yet joins."""
+    try:
+        return _local.cells  # type: ignore[no-any-return]
+    except AttributeError:
+        _local.cells = {}
+        return _local.cells  # type: ignore[no-any-return]
 
 
 def timings(plugin: str, tenant: str = "") -> Timings:
@@ -138,7 +149,7 @@ class _Folded(Collector):
         for timing in known:
             totals = timing.totals()
             labels = (timing.plugin, timing.tenant)
-            durations.add_metric(labels, _cumulative(totals), totals[_SUM])
+            durations.add_metric(labels, _cumulative(totals), totals[SUM])
             errors.add_metric(labels, totals[_ERRORS])
         yield durations
         yield errors
@@ -168,8 +179,8 @@ def _cumulative(totals: list[float]) -> list[tuple[str, float]]:
 
 def _anew() -> None:
     """Begin at zero in a forked child, or the parent's counts would be summed up twice."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _local
+    _lock, _local = threading.Lock(), threading.local()
     for timing in _timings.values():
         timing.reset()
     for registry in {REGISTRY, *_registered}:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from time import monotonic, perf_counter
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from pluginhub import tracing
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of
-from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, NotReady, Stop, mark, survivable
-from pluginhub.metrics import timings
+from pluginhub.exceptions import HookError, InvalidInput, NotReady, Stop, mark
+from pluginhub.leaves import Leaf, Leaves
 from pluginhub.plugins import Plugin, hook_of
 
-__all__ = ["Call", "Series", "absent", "checked", "errors_of", "leaf", "series", "timed"]
+__all__ = ["Call", "Series", "absent", "checked", "errors_of", "leaf", "series", "timed", "traced"]
 
 
 class Call(Node):
@@ -57,40 +57,7 @@ def leaf(plugin: Plugin, services: Services | None = None) -> Node:
 
 def timed(function: Callable[..., Any], services: Services) -> Node:
     """Link a plugin's function `(value, context)`: timed, with its errors counted and marked."""
-    timing = timings(services.plugin, services.tenant.schema if services.tenant else "")
-    observe = timing.observe
-
-    def failed(raised: BaseException, run: Run, started: float) -> BaseException:
-        observe(perf_counter() - started)
-        error = survivable(raised)
-        mark(error, registration=services.name or None, plugin=services.plugin, run=run.id)
-        if not isinstance(error, InvalidInput):
-            timing.failed()
-        return error
-
-    def call(value: Any, run: Run) -> Any:
-        started = perf_counter()
-        try:
-            result = function(value, Context(run, services))
-        except Stop as stop:
-            result = stop
-        except BaseException as error:
-            raise failed(error, run, started)  # noqa: B904 - it is the error itself, or has it as its cause
-        observe(perf_counter() - started)
-        return result
-
-    async def acall(value: Any, run: Run) -> Any:
-        started = perf_counter()
-        try:
-            result = await function(value, Context(run, services))
-        except Stop as stop:
-            result = stop
-        except BaseException as error:
-            raise failed(error, run, started)  # noqa: B904 - it is the error itself, or has it as its cause
-        observe(perf_counter() - started)
-        return result
-
-    return Call(acall if colour_of(function) is Colour.ASYNC else call)
+    return Leaf(function, services)
 
 
 class Series(Node):
@@ -103,14 +70,17 @@ class Series(Node):
         self.name = name
         self.steps = tuple(steps)
         self._inner = inner
+        leaves = [(label, node) for label, node in self.steps if isinstance(node, Leaf)]
+        if leaves and len(leaves) == len(self.steps) and colour is Colour.SYNC:
+            self.call = Leaves(name, leaves, inner=inner, traced=self._drive).call
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         direct = driver is SYNC
         for label, node in self.steps:
-            if run.deadline is not None and monotonic() > run.deadline:
-                raise self._late(label)
             try:
-                if direct and node.colour is Colour.SYNC:
+                if run.trace is not None and label:
+                    value = await traced(run, "step", label, node, value, driver)
+                elif direct and node.colour is Colour.SYNC:
                     value = node.call(value, run)
                 else:
                     value = await driver.run(node, value, run)
@@ -122,11 +92,12 @@ class Series(Node):
                 return value if self._inner else value.value
         return value
 
-    def _late(self, label: str) -> DeadlineExceeded:
-        error = DeadlineExceeded("The run's deadline passed.", hint="Allow more time, or make the steps faster.")
-        if label:
-            mark(error, chain=self.name, step=label)
-        return error
+
+async def traced(run: Run, kind: str, name: str, node: Node, value: Any, driver: Driver) -> Any:
+    """Run a node as one span of the run's trace."""
+    with tracing.span(run, kind, name, value) as span:
+        span.result = await driver.run(node, value, run)
+        return span.result
 
 
 def series(name: str, steps: Sequence[tuple[str, Node]]) -> Series:

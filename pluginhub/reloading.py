@@ -24,11 +24,12 @@ from pluginhub.exceptions import NotReady, PluginHubError
 from pluginhub.fleet.models import Generation, Process
 from pluginhub.following import HEADS, ring
 from pluginhub.instances import Instances
+from pluginhub.linking import plugin_of
 from pluginhub.loading import Code, Entry
 from pluginhub.loading.snapshots import Snapshot
 from pluginhub.presence import GONE_SECONDS, Problem, presence, reason
 from pluginhub.registry import registry
-from pluginhub.runtimes import Runtime, plugin_of
+from pluginhub.runtimes import Runtime
 from pluginhub.types import PUBLIC, Tenant
 
 __all__ = ["Progress", "ReloadRefused", "catch_up", "changed", "covered", "progress", "reload", "reload_here"]

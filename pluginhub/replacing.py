@@ -8,46 +8,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import OperationalError, ProgrammingError
 
-from pluginhub import handoffs, loading, tenancy
+from pluginhub import handoffs, loading, resets, tenancy
 from pluginhub.conf import settings
 from pluginhub.configuration import Configuration, stored
 from pluginhub.exceptions import NotReady
 from pluginhub.instances import Active
+from pluginhub.linking import plugin_of
 from pluginhub.models import Revision
-from pluginhub.runtimes import Runtime, plugin_of
+from pluginhub.resets import Resets
+from pluginhub.runtimes import Runtime
 from pluginhub.types import Tenant
 
 __all__ = ["build", "is_warm", "rebuild", "succession"]
 
 
-def build(tenant: Tenant, code: loading.Code) -> Runtime:
-    """Build a tenant's newest revision, from data only: one query. Raises `NotReady`."""
+def build(tenant: Tenant, code: loading.Code, known: Resets | None = None) -> Runtime:
+    """Build a tenant's newest revision, from data only: one query. Raises `NotReady`.
+
+    `known` is what this process knows of the tenant's resets, where it was loaded before.
+    """
     row = tenancy.gate(tenant, _newest, tenant)
     if row is None:
-        return Runtime(tenant, 0, Configuration(), code)
-    number, data = row
-    return Runtime(tenant, number, stored(data), code)
+        return Runtime(tenant, 0, Configuration(), code, resets=known or Resets())
+    number, data, counted, counts = row
+    return Runtime(tenant, number, stored(data), code, resets=known or resets.counts_in(counted, counts))
 
 
 def rebuild(older: Runtime, code: loading.Code) -> Runtime:
     """Build the revision that a runtime serves with other code: no query."""
-    return Runtime(older.tenant, older.revision, older.configuration, code, older.head)
+    return Runtime(older.tenant, older.revision, older.configuration, code, older.head, resets=older.resets)
 
 
 def is_warm(older: Runtime, newer: Runtime) -> bool:
     """Say whether all that is in use is up in the newer runtime, so that it can be swapped in at once."""
     up = newer.instances.actives()
-    targets, points = older.used_by()
+    targets, points = older.links.used()
     for point in points:
         spec = newer.configuration.points.get(point)
         targets |= set(spec.targets if spec else ())
     adding = set(newer.offers.adding_middleware())
-    return newer.needs(targets) | newer.binding(targets, requests=older.has_layers) | adding <= up.keys() and (
-        _still_active(older, newer) <= up.keys()
-    )
+    wrapping = newer.binding(targets, requests=older.wrappers.has_layers)
+    return {*newer.links.needs(targets), *wrapping, *adding, *_still_active(older, newer)} <= up.keys()
 
 
 @contextmanager
@@ -77,23 +82,23 @@ def succession(older: Runtime, newer: Runtime) -> Iterator[int]:
 
 
 def _warm(older: Runtime, newer: Runtime) -> None:
-    targets, points = older.used_by()
+    targets, points = older.links.used()
     for name in _still_active(older, newer):
         newer.instances.get(name)
     for name in targets:
-        if newer.can_call(name):
-            newer.target(name)
+        if newer.links.can_call(name):
+            newer.links.target(name)
     for name in points:
-        newer.point(name)
-    if older.has_layers:
-        newer.request_layers()
+        newer.links.point(name)
+    if older.wrappers.has_layers:
+        newer.wrappers.request_layers()
 
 
 def _still_active(older: Runtime, newer: Runtime) -> set[str]:
     """Name what is up in the older runtime and has a place in the newer one."""
     found = set()
     for name in older.instances.actives():
-        if newer.can_call(name) and plugin_of(newer.configuration.spec(name)):
+        if newer.links.can_call(name) and plugin_of(newer.configuration.spec(name)):
             found.add(name)
     return found
 
@@ -114,9 +119,9 @@ def _pairs(older: Runtime, fresh: dict[str, Active]) -> list[handoffs.Pair]:
     return pairs
 
 
-def _newest(tenant: Tenant) -> tuple[int, object] | None:
+def _newest(tenant: Tenant) -> tuple[int, Any, int | None, list[dict[str, Any]]] | None:
     try:
-        return Revision.objects.order_by("-number").values_list("number", "data").first()
+        return Revision.objects.order_by("-number").values_list("number", "data", *resets.columns(tenant)).first()
     except OperationalError as error:
         raise NotReady(
             f"The configuration of tenant {tenant} cannot be read: the database does not answer.",

@@ -17,8 +17,9 @@ from pluginhub.exceptions import Forbidden, HookError, NotReady, Unauthenticated
 from pluginhub.handoffs import Turnstile
 from pluginhub.plugins import Plugin
 from pluginhub.presence import presence
-from pluginhub.runtimes import Linked, Runtime
+from pluginhub.runtimes import Runtime
 from pluginhub.types import HOST, Caller, Tenant
+from pluginhub.ways import Linked
 
 __all__ = ["RUN", "Report", "aend", "allowed", "begin", "end", "ending", "require"]
 
@@ -103,7 +104,7 @@ def ending(run: Run) -> Iterator[Run]:
 def _linked(runtime: Runtime, target: Any) -> Node:
     """Return what a plugin may call: another target by name, or its own child."""
     if isinstance(target, str):
-        return _Counted.around(runtime.target(target))
+        return _Counted.around(runtime.links.target(target))
     if isinstance(target, Plugin):
         return compositions.link(target)
     raise HookError(f"{target!r} cannot be called.", hint="Pass a target's name or a child plugin.")
@@ -136,5 +137,5 @@ class _Counted(Node):
 
 async def _ainvoke(runtime: Runtime, target: Any, value: Any, run: Run) -> Any:
     if isinstance(target, str):
-        await runtime.atarget(target)
+        await runtime.links.atarget(target)
     return await drivers.arun(_linked(runtime, target), value, run)

@@ -171,7 +171,7 @@ def context(
         name, name, tenant, storage or MemoryStorage(), cache or MemoryCache(), jobs or MemoryJobs(),
         Metrics(name, tenant.schema), logging.getLogger(f"pluginhub.plugins.{name}"),
     )  # fmt: skip
-    return Context(run, mine)
+    return Context((run, mine))
 
 
 def build(cls: type[P], config: Mapping[str, Any] | None = None, *, provide: Mapping[type, Any] | None = None) -> P:

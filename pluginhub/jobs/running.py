@@ -99,7 +99,7 @@ def _handle(held: Held) -> tuple[Any, int]:
     """Run the job's target or handler at the newest revision. Its caller was allowed to ask when it was enqueued."""
     claim, tenant = held.claim, tenancy.current()
     _follow(tenant)
-    found = registry.registry.hold(tenant, lambda runtime: runtime.handler(claim.name), claim.seconds)
+    found = registry.registry.hold(tenant, lambda runtime: runtime.links.handler(claim.name), claim.seconds)
     runtime = found.runtime
     try:
         with tenancy.fenced():

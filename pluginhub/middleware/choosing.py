@@ -19,7 +19,8 @@ from django.urls import NoReverseMatch, get_resolver, reverse
 from pluginhub.conf import settings
 from pluginhub.exceptions import PluginHubError
 from pluginhub.probes import PROBES
-from pluginhub.runtimes import RequestLayer, Runtime
+from pluginhub.runtimes import Runtime
+from pluginhub.ways import RequestLayer
 
 __all__ = ["alayers", "chosen", "concerned", "layers", "protected"]
 
@@ -28,16 +29,16 @@ log = logging.getLogger("pluginhub.middleware")
 
 def concerned(runtime: Runtime, request: HttpRequest) -> bool:
     """Say whether any interceptor may wrap this request, told without activating one."""
-    if not runtime.wraps_requests:
+    if not runtime.wrappers.wraps_requests:
         return False
     inside = _protecting(request)
-    return not inside or any(prefix.startswith(inside) for prefix in runtime.request_prefixes)
+    return not inside or any(prefix.startswith(inside) for prefix in runtime.wrappers.request_prefixes)
 
 
 def layers(runtime: Runtime) -> Sequence[RequestLayer]:
     """Return all request interceptors of a runtime, outermost first. May activate."""
     try:
-        return runtime.request_layers()
+        return runtime.wrappers.request_layers()
     except PluginHubError as error:
         return _unready(runtime, error)
 
@@ -45,7 +46,7 @@ def layers(runtime: Runtime) -> Sequence[RequestLayer]:
 async def alayers(runtime: Runtime) -> Sequence[RequestLayer]:
     """The asynchronous twin of `layers`."""
     try:
-        return await runtime.arequest_layers()
+        return await runtime.wrappers.arequest_layers()
     except PluginHubError as error:
         return _unready(runtime, error)
 

@@ -16,8 +16,8 @@ from pluginhub.drivers import Colour, colour_of
 from pluginhub.exceptions import InterceptorError, NotReady, mark, survivable
 from pluginhub.interceptors import Interceptor, layered
 from pluginhub.pipelines import Call
-from pluginhub.runtimes import RequestLayer
 from pluginhub.views.answers import problem
+from pluginhub.ways import RequestLayer
 
 __all__ = ["athrough", "note", "through"]
 

@@ -18,9 +18,10 @@ from pluginhub.metrics import timings
 from pluginhub.pipelines import Call, errors_of
 from pluginhub.presence import presence
 from pluginhub.registry import registry
-from pluginhub.runtimes import Runtime, StreamSource
+from pluginhub.runtimes import Runtime
 from pluginhub.streaming.generators import Items, generated
 from pluginhub.types import Caller, Item, Tenant
+from pluginhub.ways import StreamSource
 
 __all__ = ["Opened", "item_of", "open_generator"]
 
@@ -85,7 +86,7 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
     runs.allowed(caller)
     runtime = registry.acquire(tenant)
     try:
-        source = runtime.stream(name)
+        source = runtime.links.stream(name)
         run = runs.begin(runtime, caller=caller, cursor=cursor)
         try:
             generator = generated(drivers.run(_around(runtime, source), params, run))
@@ -106,9 +107,9 @@ def _around(runtime: Runtime, source: StreamSource) -> Node:
     """Return the opening of a stream, inside the tenant's stream interceptors: they may change params, or refuse."""
 
     def opening(params: Any, run: Run) -> Any:
-        return source.hook(_checked(source.plugin.Params, params), Context(run, source.services))
+        return source.hook(_checked(source.plugin.Params, params), Context((run, source.services)))
 
-    return around_calls(source.name, runtime.interceptors("stream", source.name), Call(opening))
+    return around_calls(source.name, runtime.wrappers.around("stream", source.name), Call(opening))
 
 
 def item_of(data: Any) -> Item:

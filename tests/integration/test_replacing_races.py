@@ -235,7 +235,7 @@ def test_following_waits_for_no_plugin_that_intercepts(monkeypatch: pytest.Monke
     put(use("plain"))
     assert execution.run("plain", 1) == 1
     runtime = registry.runtimes()[0]
-    assert runtime.request_layers() == ()
+    assert runtime.wrappers.request_layers() == ()
     registry.stop()
     monkeypatch.setattr(registry, "refresh", lambda tenant: None)
     put(use("plain"), use("hanging"), interceptors=(InterceptorSpec(registration="hanging", scope=scope),))

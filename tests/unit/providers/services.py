@@ -138,4 +138,4 @@ def begun(services: TenantServices, caller: Caller = RITA) -> Run:
 
 
 def get(run: Run, wanted: Any) -> Any:
-    return Context(run, Services()).get(wanted)
+    return Context((run, Services())).get(wanted)

@@ -1,0 +1,248 @@
+"""From names to pipelines: a target is brought up and linked at its first call, once, whoever asks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pluginhub import compositions
+from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, StepSpec
+from pluginhub.drivers import Node, colour_of
+from pluginhub.exceptions import HookError, NotReady, UnknownTarget
+from pluginhub.flights import Flights
+from pluginhub.handoffs import Turnstile
+from pluginhub.instances import Active, Instances, handlers_of
+from pluginhub.interceptors import around_calls
+from pluginhub.offers import Offers
+from pluginhub.pipelines import absent, series, timed
+from pluginhub.plugins import hook_of, jobs_of
+from pluginhub.policies import Policy, guard
+from pluginhub.resets import Resets
+from pluginhub.ways import Hung, Linked, StreamSource, Way
+from pluginhub.wrappers import Wrappers
+
+__all__ = ["Links", "plugin_of"]
+
+
+@dataclass(slots=True, eq=False)
+class Links:
+    """The linked targets and points of one runtime. Lives as long as the runtime."""
+
+    configuration: Configuration
+    offers: Offers
+    wrappers: Wrappers
+    resets: Resets
+    _private: frozenset[str] = frozenset()
+    _linked: dict[str, Linked] = field(default_factory=dict)
+    _points: dict[str, Hung | None] = field(default_factory=dict)
+    _locks: dict[str, threading.RLock] = field(default_factory=dict)
+    _flights: Flights = field(default_factory=Flights)
+    _is_inherited: bool = False
+
+    def __post_init__(self) -> None:
+        self._private = self.configuration.private()
+
+    @property
+    def instances(self) -> Instances:
+        return self.wrappers.instances
+
+    # What can be called
+
+    def target(self, name: str) -> Linked:
+        """Return a target, brought up at its first call. Raises `UnknownTarget` or `NotReady`."""
+        linked = self._linked.get(name)
+        if linked is None:
+            self._require(name)
+            linked = self._flights.run(name, self.link, name)
+        return linked
+
+    async def atarget(self, name: str) -> Linked:
+        """The asynchronous twin of `target`."""
+        linked = self._linked.get(name)
+        if linked is None:
+            self._require(name)
+            linked = await self._flights.arun(name, self.link, name)
+        return linked
+
+    def entry(self, name: str) -> Way:
+        """Return the way into a target from outside, where private members of a composition are unknown."""
+        if name in self._private:
+            raise UnknownTarget(name, self.offers.targets())
+        return self.target(name).entry
+
+    async def aentry(self, name: str) -> Way:
+        """The asynchronous twin of `entry`."""
+        if name in self._private:
+            raise UnknownTarget(name, self.offers.targets())
+        return (await self.atarget(name)).entry
+
+    def stream(self, name: str) -> StreamSource:
+        """Return a target that streams. Raises `UnknownTarget` or `NotReady`. May activate: not on an event loop."""
+        if name not in self.offers.streams():
+            raise UnknownTarget(name, self.offers.streams(), kind="stream")
+        active = self.instances.get(name)
+        hook = hook_of(active.plugin, "stream")
+        if hook is None:
+            raise NotReady(f"The plugin of {name!r} has no stream hook any more.", hint="Check its version.")
+        return StreamSource(name, active.plugin, hook, active.services, colour_of(hook), active.turnstile)
+
+    def handler(self, name: str) -> Way:
+        """Return what handles jobs named `name`: a target, or `<registration>.<handler>`. May activate."""
+        if "." not in name:
+            return self.target(name).job
+        registration, _, handler = name.partition(".")
+        if registration not in self.configuration.registrations or name not in self.offers.handlers():
+            raise UnknownTarget(name, self.offers.handlers(), kind="handler")
+        active = self.instances.get(registration)
+        method = jobs_of(active.plugin).get(handler)
+        function = getattr(active.plugin, method) if method else handlers_of(active).get(handler)
+        if function is None:
+            raise NotReady(f"The plugin of {registration!r} does not handle {handler!r}.", hint="Check its activate.")
+        node = around_calls(name, self.wrappers.around("job", name), timed(function, active.services))
+        return Way(node, self._turnstiles({registration}))
+
+    def point(self, name: str) -> Hung | None:
+        """Return what hangs on a point; `None` when nothing does. May activate."""
+        if name not in self._points:
+            spec = self.configuration.points.get(name)
+            ways = [(each, self.target(each).entry) for each in (spec.targets if spec else ())]
+            turnstiles = {each: None for _, way in ways for each in way.turnstiles}
+            targets = tuple((each, way.node) for each, way in ways)
+            self._points[name] = Hung(targets, tuple(turnstiles)) if ways else None
+        return self._points[name]
+
+    async def apoint(self, name: str) -> Hung | None:
+        """The asynchronous twin of `point`."""
+        return (
+            self._points[name] if name in self._points else await self._flights.arun(f"point {name}", self.point, name)
+        )
+
+    def used(self) -> tuple[set[str], set[str]]:
+        """Return what is in use here: the targets and points that were linked."""
+        return set(self._linked), {name for name, way in list(self._points.items()) if way is not None}
+
+    def needs(self, names: Iterable[str]) -> set[str]:
+        """Return the registrations, and the compositions with code of their own, that calls of targets may pass."""
+        calls = self.wrappers.bindings("call")
+        needed: set[str] = {binding.registration for binding in calls if not binding.targets}
+        waiting, seen = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or not self.can_call(name):
+                continue
+            seen.add(name)
+            spec = self.configuration.spec(name)
+            if isinstance(spec, ChainSpec):
+                waiting += [each for step in spec.steps for each in (step.target, step.fallback) if each]
+            elif isinstance(spec, CompositionSpec):
+                waiting += [member.target for member in spec.members]
+            if plugin_of(spec):
+                needed.add(name)
+            needed |= {binding.registration for binding in calls if name in binding.targets}
+        return needed
+
+    def can_call(self, name: str) -> bool:
+        """Say whether there is an enabled target of this name."""
+        return name in self.configuration.names() and self.configuration.spec(name).enabled
+
+    def disown(self) -> None:
+        """Link nothing from here on: in a forked child, what was linked is the parent's."""
+        self._is_inherited = True
+        self._linked.clear()
+
+    # Linking
+
+    def link(self, name: str) -> Linked:
+        """Return a target, linked in this thread if nobody did before."""
+        if self._is_inherited:
+            raise HookError(
+                f"{name!r} cannot be called: this process was forked amid the run.",
+                hint="Run it by execution.run, which brings up what this process needs.",
+            )
+        with self._locks.setdefault(name, threading.RLock()):
+            linked = self._linked.get(name)
+            if linked is None:
+                linked = self._link(name)
+                if linked.is_whole:
+                    self._linked[name] = linked
+            return linked
+
+    def unlink(self, names: Iterable[str]) -> None:
+        """Link targets anew at their next call: what they were linked to went down."""
+        for name in names:
+            self._linked.pop(name, None)
+
+    def _require(self, name: str) -> None:
+        """Refuse names that nobody knows before anything is kept of them."""
+        if not self.can_call(name):
+            raise UnknownTarget(name, self.offers.targets())
+
+    def _link(self, name: str) -> Linked:
+        spec = self.configuration.spec(name) if name in self.configuration.names() else None
+        is_mute = isinstance(spec, RegistrationSpec) and not self.offers.has_hook(spec, "process")
+        if spec is None or not spec.enabled or is_mute:
+            raise UnknownTarget(name, self.offers.targets())
+        bare, is_whole = self._bare(spec)
+        around = self.wrappers.around
+        node = around_calls(name, around("call", name, outside=False), bare)
+        entry = around_calls(name, around("call", name), bare)
+        turnstiles = self._turnstiles({*self.needs([name]), *self.offers.adding_middleware()})
+        job = around_calls(name, around("job", name), entry)
+        return Linked(name, node, Way(entry, turnstiles), Way(job, turnstiles), is_whole)
+
+    def _bare(self, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> tuple[Node, bool]:
+        if isinstance(spec, RegistrationSpec):
+            return self._registration(spec), True
+        if isinstance(spec, ChainSpec):
+            steps = [self._step(step) for step in spec.steps]
+            return series(spec.name, [(label, node) for label, node, _ in steps]), all(whole for _, _, whole in steps)
+        if plugin_of(spec):
+            active = self.instances.get(spec.name)
+            return compositions.link(active.plugin, active.services), True
+        return self._composition(spec)
+
+    def _registration(self, spec: RegistrationSpec) -> Node:
+        active = self.instances.get(spec.name)
+        return compositions.link(active.plugin, active.services)
+
+    def _step(self, step: StepSpec) -> tuple[str, Node, bool]:
+        label, about = step.label or step.target, step.model_dump(exclude={"target", "label", "fallback"})
+        policy = Policy(**about, fallback=step.fallback or None)
+        node, is_whole = (self._required if step.on_failure == "fail" else self._optional)(step.target)
+        if not step.fallback:
+            return label, guard(node, policy, step=label), is_whole
+        stand_in, is_also = self._optional(step.fallback)
+        return label, guard(node, policy, step=label, fallback=(step.fallback, stand_in)), is_whole and is_also
+
+    def _required(self, name: str) -> tuple[Node, bool]:
+        linked = self.link(name)
+        return linked.node, linked.is_whole
+
+    def _optional(self, name: str) -> tuple[Node, bool]:
+        """Link what others can do without: where it cannot be brought up, it says why when it is called."""
+        try:
+            return self._required(name)
+        except NotReady as error:
+            return absent(error), False
+
+    def _composition(self, spec: CompositionSpec) -> tuple[Node, bool]:
+        branches, is_whole = [], True
+        for member in spec.members:
+            node, is_also = (self._required if member.required else self._optional)(member.target)
+            is_whole &= is_also
+            branches.append(compositions.Branch(member.key or member.target, node, member.required))
+        assert spec.strategy != "parent"  # that has a plugin, and so an instance
+        return compositions.compose_members(spec.name, spec.strategy, branches), is_whole
+
+    def _turnstiles(self, names: Iterable[str]) -> tuple[Turnstile, ...]:
+        actives: Mapping[str, Active] = self.instances.actives()
+        found = [actives[name].turnstile for name in sorted(names) if name in actives]
+        return tuple(each for each in found if each is not None)
+
+
+def plugin_of(spec: RegistrationSpec | ChainSpec | CompositionSpec) -> str:
+    """Return the plugin whose instance a target has, or an empty name."""
+    if isinstance(spec, CompositionSpec) and spec.strategy != "parent":
+        return ""
+    return "" if isinstance(spec, ChainSpec) else spec.plugin

@@ -1,0 +1,114 @@
+"""The interceptors of one runtime: those that an operator bound, and those that plugins add while they are active."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pluginhub.configuration import Configuration, InterceptorSpec
+from pluginhub.exceptions import PluginHubError
+from pluginhub.flights import Flights
+from pluginhub.instances import Instances
+from pluginhub.interceptors import Interceptor, intercept_of
+from pluginhub.offers import Offers
+from pluginhub.types import Scope, Tenant
+from pluginhub.ways import RequestLayer
+
+__all__ = ["Wrappers"]
+
+log = logging.getLogger("pluginhub.wrappers")
+
+
+@dataclass(slots=True, eq=False)
+class Wrappers:
+    """Finds what wraps requests, calls, jobs and streams, outermost first. Lives as long as its runtime."""
+
+    tenant: Tenant
+    configuration: Configuration
+    offers: Offers
+    instances: Instances
+    _layers: tuple[RequestLayer, ...] | None = None
+    _wraps: bool | None = None
+    _added: dict[Scope, list[Interceptor]] | None = None
+    _adding: threading.RLock = field(default_factory=threading.RLock)
+    _flights: Flights = field(default_factory=Flights)
+
+    def bindings(self, scope: Scope) -> list[InterceptorSpec]:
+        """Return the bindings of a scope, outermost first."""
+        return [binding for binding in self.configuration.interceptors if binding.scope == scope]
+
+    def around(self, scope: Scope, target: str | None = None, *, outside: bool = True) -> list[Interceptor]:
+        """Return the interceptors of a scope around a target, outermost first; may activate.
+
+        Those bound to no target wrap what is called from outside; those bound by name wrap every call of that target.
+        """
+        found = [
+            self._interceptor(binding)
+            for binding in self.bindings(scope)
+            if target in binding.targets or (outside and not binding.targets)
+        ]
+        return found + (self._from_plugins().get(scope, []) if outside else [])
+
+    def request_layers(self) -> tuple[RequestLayer, ...]:
+        """Return the interceptors of HTTP requests, outermost first; may activate. One that fails says why."""
+        if self._layers is None:
+            layers = [self._request_layer(binding) for binding in self.bindings("request")]
+            layers += [RequestLayer("", (), False, each) for each in self._from_plugins().get("request", [])]
+            if any(layer.intercept is None for layer in layers):
+                return tuple(layers)  # to be tried again
+            self._layers = tuple(layers)
+        return self._layers
+
+    async def arequest_layers(self) -> tuple[RequestLayer, ...]:
+        """The asynchronous twin of `request_layers`."""
+        layers = self._layers
+        return layers if layers is not None else await self._flights.arun("layers of requests", self.request_layers)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the interceptors of requests were brought up."""
+        return self._layers is not None
+
+    @property
+    def request_prefixes(self) -> list[str]:
+        """The path prefixes that request interceptors are bound to."""
+        return [binding.path_prefix for binding in self.bindings("request")]
+
+    @property
+    def wraps_requests(self) -> bool:
+        """Whether any request interceptor can exist, told without activating anything."""
+        if self._wraps is None:
+            self._wraps = bool(self.bindings("request")) or any(self.offers.adding_middleware())
+        return self._wraps
+
+    def _interceptor(self, binding: InterceptorSpec) -> Interceptor:
+        return intercept_of(self.instances.get(binding.registration).plugin)
+
+    def _request_layer(self, binding: InterceptorSpec) -> RequestLayer:
+        found = (binding.path_prefix, binding.methods, binding.required)
+        try:
+            return RequestLayer(*found, self._interceptor(binding), registration=binding.registration)
+        except PluginHubError as error:
+            log.warning("The request interceptor %s of %s is not ready: %s", binding.registration, self.tenant, error)
+            return RequestLayer(*found, None, str(error), binding.registration)
+
+    def _from_plugins(self) -> Mapping[Scope, list[Interceptor]]:
+        if self._added is None:
+            with self._adding:
+                if self._added is None:
+                    self._added = self._gather_added()
+        return self._added
+
+    def _gather_added(self) -> dict[Scope, list[Interceptor]]:
+        added: dict[Scope, list[Interceptor]] = {}
+        for name in self.offers.adding_middleware():
+            try:
+                middleware = self.instances.get(name).services.middleware
+            except PluginHubError as error:
+                log.warning("%s of %s adds no interceptors: %s", name, self.tenant, error)
+                continue
+            for scope, function in middleware.added:
+                added.setdefault(scope, []).append(intercept_of(function))
+        return added
