@@ -23,14 +23,14 @@ __all__ = ["Chain", "Step", "aexecute", "execute"]
 
 
 class Step:
-    """A plugin, chain or composition with a policy and a label of its own."""
+    """A plugin, chain or composition with a policy and a label of its own; the fallback is one of these, too."""
 
     __slots__ = ("label", "policy", "target")
 
     def __init__(self, target: Plugin | Chain, *, label: str = "", policy: Policy | None = None) -> None:
         self.target = target
         self.policy = policy or Policy()
-        self.label = label or (target.name if isinstance(target, Chain) else type(target).__name__)
+        self.label = label or _name(target)
 
 
 class Chain:
@@ -66,8 +66,17 @@ async def aexecute(plugins: Sequence[Plugin | Chain | Step], value: Any, *, time
 
 def _linked(target: Plugin | Chain | Step) -> tuple[str, Node]:
     step = target if isinstance(target, Step) else Step(_a_target(target))
-    inner = step.target.node if isinstance(step.target, Chain) else link(step.target)
-    return step.label, guard(inner, step.policy)
+    instead = step.policy.fallback
+    fallback = None if instead is None else (_name(_a_target(instead)), _node(instead))
+    return step.label, guard(_node(step.target), step.policy, step=step.label, fallback=fallback)
+
+
+def _node(target: Plugin | Chain) -> Node:
+    return target.node if isinstance(target, Chain) else link(target)
+
+
+def _name(target: Plugin | Chain) -> str:
+    return target.name if isinstance(target, Chain) else type(target).__name__
 
 
 def _a_target(target: Any) -> Plugin | Chain:
