@@ -12,6 +12,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar, Token
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -19,9 +20,24 @@ from pluginhub import crossing
 from pluginhub.context import Run
 from pluginhub.exceptions import DeadlineExceeded, HookError, Stop, place_of, set_place
 
-__all__ = ["SYNC", "AsyncDriver", "Colour", "Driver", "Node", "SyncDriver", "arun", "colour_of", "drive", "run"]
+__all__ = [
+    "SYNC",
+    "AsyncDriver",
+    "Colour",
+    "Driver",
+    "Node",
+    "SyncDriver",
+    "arun",
+    "colour_of",
+    "drive",
+    "nearest_limit",
+    "run",
+]
 
 T = TypeVar("T")
+
+nearest_limit: ContextVar[float | None] = ContextVar("pluginhub_limit", default=None)
+"""When the first of the time limits around the running code passes, on the clock of `time.monotonic`."""
 
 
 class Colour(Enum):
@@ -118,7 +134,11 @@ class SyncDriver:
         started = time.monotonic()
         if node.colour is not Colour.SYNC:
             return crossing.on_loop(lambda home: _within(run, AsyncDriver(home).limited(node, value, run, seconds)))
-        result = node.call(value, run)
+        token = _narrow(seconds)
+        try:
+            result = node.call(value, run)
+        finally:
+            nearest_limit.reset(token)
         if time.monotonic() - started > seconds:
             raise _too_long(seconds)
         return result
@@ -161,6 +181,7 @@ class AsyncDriver:
     async def limited(self, node: Node, value: Any, run: Run, seconds: float) -> Any:
         if node.colour is Colour.SYNC:
             return await AsyncDriver.run(self, _Limited(node, seconds), value, run)
+        token = _narrow(seconds)
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await self.run(node, value, run)
@@ -168,6 +189,8 @@ class AsyncDriver:
             if not limit.expired():
                 raise
             raise _too_long(seconds, error) from error
+        finally:
+            nearest_limit.reset(token)
 
 
 class _Limited(Node):
@@ -217,6 +240,12 @@ def colour_of(f: Callable[..., Any]) -> Colour:
     code = f if inspect.isroutine(f) else getattr(f, "__call__", f)  # noqa: B004 - its colour, not whether it has one
     is_async = inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
     return Colour.ASYNC if is_async else Colour.SYNC
+
+
+def _narrow(seconds: float) -> Token[float | None]:
+    """Note that what follows has so many seconds, if no limit further out passes sooner."""
+    limit, outer = time.monotonic() + seconds, nearest_limit.get()
+    return nearest_limit.set(limit if outer is None else min(limit, outer))
 
 
 async def _within(run: Run, work: Coroutine[Any, Any, T]) -> T:

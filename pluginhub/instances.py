@@ -7,10 +7,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pluginhub import building, forks, lifecycles, loading, providers, tenancy
+from pluginhub.breakers import Breaker
 from pluginhub.conf import settings
 from pluginhub.configuration import CompositionSpec, Configuration, MemberSpec, RegistrationSpec
 from pluginhub.context import Context, Services
@@ -58,10 +59,24 @@ class Active:
     born: int = 0
     """Counts up as instances come up; they go down in reverse."""
     holders: int = 1
+    breakers: dict[tuple[float, int, float], Breaker] = field(default_factory=dict)
+    """By their settings: one whose settings changed begins anew."""
 
     def hold(self) -> None:
         with _holding:
             self.holders += 1
+
+    def breaker(self, spec: RegistrationSpec) -> Breaker | None:
+        """Return the breaker of a registration that has one: the same for all runtimes that hold this instance."""
+        if spec.breaker_rate is None:
+            return None
+        settings = (spec.breaker_rate, spec.breaker_calls, spec.breaker_seconds)
+        with _holding:
+            found = self.breakers.get(settings)
+            if found is None:
+                opened = self.services.metrics.counter("breaker_opened", "How often breakers of a plugin opened")
+                found = self.breakers[settings] = Breaker(*settings, when_opened=opened.inc)
+            return found
 
     def let_go(self) -> None:
         """Deactivate it, if nobody else holds it."""
@@ -118,6 +133,16 @@ class Instances:
     def actives(self) -> Mapping[str, Active]:
         """Return what is up, by registration, in the order in which it came up."""
         return dict(self._actives)
+
+    def breakers(self) -> dict[str, Breaker]:
+        """Return the breakers of registrations that are up, by name."""
+        found = {}
+        for name, active in self.actives().items():
+            spec = self.configuration.registrations.get(name)
+            breaker = active.breaker(spec) if active.breakers and spec is not None else None
+            if breaker is not None:
+                found[name] = breaker
+        return found
 
     @property
     def is_empty(self) -> bool:

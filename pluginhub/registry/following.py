@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import close_old_connections, connections
 from django.db.models import Max, Value
@@ -22,7 +22,7 @@ from pluginhub.runtimes import Runtime
 from pluginhub.signals import swapped
 from pluginhub.types import PUBLIC, Tenant
 
-__all__ = ["Registry", "numbers"]
+__all__ = ["Number", "Registry", "numbers"]
 
 log = logging.getLogger("pluginhub.registry")
 
@@ -58,23 +58,25 @@ class Registry(Kept):
         runtime = self._runtimes.get(tenant.schema)
         if runtime is not None:
             newest = crossing.apart(_newest, tenant)
-            if newest != runtime.revision:
-                crossing.apart(self.replace, tenant, newest)
+            crossing.apart(self._follow_resets, runtime, newest.resets)
+            if newest.revision != runtime.revision:
+                crossing.apart(self.replace, tenant, newest.revision)
 
     def look(self) -> None:
         """Compare all loaded tenants, and the code, with what the fleet wants, in one query; follow what differs."""
         self.follow_numbers(tenancy.gate(PUBLIC, numbers))
         self._end_overdue()
 
-    def follow_numbers(self, numbers: dict[str, int]) -> None:
+    def follow_numbers(self, numbers: dict[str, Number]) -> None:
         """Follow the newest revisions, by schema, and the newest generation, under an empty name."""
-        generation = numbers.pop("", 0)
+        generation = numbers.pop("", Number()).revision
         code = self.coming or loading.current()
         # Another number, not a larger one: the fleet's tables may have been restored.
         if generation not in (0, code.number) and not _waits(presence.generation_problem, 0, generation):
             self._do("reload", self.catch_up, generation)
         for schema, runtime in list(self._runtimes.items()):
-            head = numbers.get(schema, runtime.revision)
+            head, resets = numbers.get(schema, Number(runtime.revision, runtime.resets.number))
+            self._follow_resets(runtime, resets)
             # Once for each number: a restored schema may never have the revision its head names.
             is_behind = head not in (runtime.revision, runtime.head) or runtime.code is not code
             if is_behind and not _waits(presence.problems.get(schema), head, code.number):
@@ -82,6 +84,16 @@ class Registry(Kept):
                     self._follow_one(runtime, head)
                 except Exception as error:  # of one tenant: the others follow
                     self._note(runtime.tenant, error, head, code.number)
+
+    def _follow_resets(self, runtime: Runtime, number: int) -> None:
+        """Close the breakers that an operator closed; caches look at their counters themselves."""
+        try:
+            closed = runtime.resets.follow(runtime.tenant, number)
+            for name, breaker in runtime.instances.breakers().items() if closed else ():
+                if name in closed:
+                    breaker.close()
+        except Exception:  # of one tenant: the others follow, and this one is looked at again
+            log.warning("The resets of %s cannot be read", runtime.tenant, exc_info=True)
 
     def _follow_one(self, runtime: Runtime, head: int) -> None:
         """Swap at once where nothing has to be brought up; else in a thread, so that nobody waits for a slow plugin."""
@@ -185,7 +197,7 @@ class Registry(Kept):
             newer = replacing.rebuild(older, code)
         else:
             code.retry()
-            newer = replacing.build(older.tenant, code)
+            newer = replacing.build(older.tenant, code, older.resets)
             newer.head = head
         try:
             newer.instances.carry_over(older.instances)
@@ -233,18 +245,23 @@ def _waits(problem: Problem | None, revision: int, generation: int) -> bool:
     return problem is not None and problem.holds(revision, generation)
 
 
-def numbers(tenant: Tenant | None = None, *, using: str | None = None) -> dict[str, int]:
-    """Return each tenant's newest revision, or one's, and the newest generation under an empty name: one query."""
-    heads = Head.objects.using(using).values_list("schema", "revision")
+class Number(NamedTuple):
+    """What the fleet's numbers say of one tenant."""
+
+    revision: int = 0
+    resets: int = 0
+
+
+def numbers(tenant: Tenant | None = None, *, using: str | None = None) -> dict[str, Number]:
+    """Return each tenant's newest numbers, or one's, and the newest generation under an empty name: one query."""
+    heads = Head.objects.using(using).values_list("schema", "revision", "resets")
     if tenant is not None:
         heads = heads.filter(schema=tenant.schema)
     generations = Generation.objects.using(using).order_by().values(none=Value(""))
-    newest = generations.annotate(newest=Max("number")).values_list("none", "newest")
-    return {schema: number or 0 for schema, number in heads.union(newest)}
+    newest = generations.annotate(newest=Max("number"), zero=Value(0)).values_list("none", "newest", "zero")
+    return {schema: Number(number or 0, resets) for schema, number, resets in heads.union(newest)}
 
 
-def _newest(tenant: Tenant) -> int:
-    row = tenancy.gate(
-        PUBLIC, lambda: Head.objects.filter(schema=tenant.schema).values_list("revision", flat=True).first()
-    )
-    return row or 0
+def _newest(tenant: Tenant) -> Number:
+    rows = Head.objects.filter(schema=tenant.schema).values_list("revision", "resets")
+    return Number(*(tenancy.gate(PUBLIC, rows.first) or ()))
