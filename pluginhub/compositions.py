@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pluginhub.context import Run, Services
 from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import HookError, NotReady, Stop, mark
 from pluginhub.lifecycles import absence
-from pluginhub.pipelines import leaf, series
+from pluginhub.pipelines import Spanned, leaf, series
 from pluginhub.plugins import CompositePlugin, Plugin, Strategy, hook_of
 from pluginhub.policies import Policy, guard
 
@@ -52,6 +52,7 @@ def compose_members(name: str, strategy: Strategy, members: Sequence[Branch]) ->
     if strategy == "sequence":
         optional = Policy(on_failure="skip")
         return series(name, [(m.key, m.node if m.required else guard(m.node, optional)) for m in members])
+    members = [replace(member, node=Spanned("member", member.key, member.node)) for member in members]
     if strategy == "first":
         return _First(name, members)
     if strategy in ("parallel", "merge"):

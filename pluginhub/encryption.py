@@ -31,7 +31,7 @@ from pluginhub.conf import settings
 from pluginhub.exceptions import NotReady
 from pluginhub.types import Tenant
 
-__all__ = ["SealError", "is_sealed", "seal", "seal_config", "unseal", "unseal_config"]
+__all__ = ["SealError", "is_sealed", "seal", "seal_config", "secrets_in", "unseal", "unseal_config"]
 
 _TOKEN = re.compile(r"ph1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})")
 _NONCE_BYTES = 12
@@ -114,6 +114,11 @@ def unseal_config(data: Mapping[str, Any], *, tenant: Tenant, registration: str)
         return unseal(value, tenant=tenant, registration=registration, path=path)
 
     return {key: _tokens(value, key, change) for key, value in data.items()}
+
+
+def secrets_in(data: Mapping[str, Any], *, tenant: Tenant, registration: str) -> list[str]:
+    """Return the secrets of a stored configuration, for who must not show them; those that do not open are left out."""
+    return [secret for _, secret in _known(data, tenant, registration)]
 
 
 def _known(before: Mapping[str, Any], tenant: Tenant, registration: str) -> dict[tuple[str, str], str]:

@@ -14,9 +14,11 @@ from pluginhub import crossing, drivers, runs, streaming, tenancy
 from pluginhub.conf import settings
 from pluginhub.context import Run
 from pluginhub.drivers import Node
+from pluginhub.pipelines import Spanned
 from pluginhub.registry import registry
-from pluginhub.runs import RUN, require
+from pluginhub.runs import RUN, TRACE, require
 from pluginhub.runtimes import Runtime
+from pluginhub.tracing import Trace, attach
 from pluginhub.types import HOST, Caller
 
 __all__ = [
@@ -42,6 +44,8 @@ class Outcome:
     run: str
     revision: int
     duration_ms: float
+    trace: list[dict[str, Any]] | None = None
+    """What each step took and gave, where that was asked for: spans as JSON, see `tracing`."""
 
 
 def run(target: str, value: Any = None, *, caller: Caller = HOST, timeout: float | None = None) -> Any:
@@ -60,25 +64,42 @@ async def arun(target: str, value: Any = None, *, caller: Caller = HOST, timeout
 
 
 def perform(
-    target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
+    target: str,
+    value: Any,
+    *,
+    caller: Caller = HOST,
+    timeout: float | None = None,
+    run_id: str = "",
+    trace: bool = False,
 ) -> Outcome:
-    """Run a target and tell which run and revision it was, and how long it took."""
-    seconds = _seconds(timeout)
+    """Run a target and tell which run and revision it was, how long it took, and with `trace` what each step did.
+
+    A trace needs the permission `pluginhub.view_traces`; where the run fails, its error carries it.
+    """
+    seconds, traced = _seconds(timeout), _trace(caller, trace)
     held = registry.hold(runs.allowed(caller), lambda runtime: runtime.links.entry(target), seconds)
     try:
-        return run_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
+        node = _named(target, held.way.node, traced)
+        return run_node(held.runtime, node, value, caller=caller, seconds=seconds, run_id=run_id, trace=traced)
     finally:
         held.release()
 
 
 async def aperform(
-    target: str, value: Any, *, caller: Caller = HOST, timeout: float | None = None, run_id: str = ""
+    target: str,
+    value: Any,
+    *,
+    caller: Caller = HOST,
+    timeout: float | None = None,
+    run_id: str = "",
+    trace: bool = False,
 ) -> Outcome:
     """The asynchronous twin of `perform`."""
-    seconds = _seconds(timeout)
+    seconds, traced = _seconds(timeout), _trace(caller, trace)
     held = await registry.ahold(runs.allowed(caller), lambda runtime: runtime.links.aentry(target), seconds)
     with crossing.holding(held.release):
-        return await arun_node(held.runtime, held.way.node, value, caller=caller, seconds=seconds, run_id=run_id)
+        node = _named(target, held.way.node, traced)
+        return await arun_node(held.runtime, node, value, caller=caller, seconds=seconds, run_id=run_id, trace=traced)
 
 
 def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
@@ -89,10 +110,11 @@ def run_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
         try:
             result = drivers.run(node, value, one)
         except BaseException as error:
+            _carry(error, one, runtime)
             runs.end(one, error)
             raise
         runs.end(one)
-    return _ended(result, one, started)
+    return _ended(result, one, runtime, started)
 
 
 async def arun_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> Outcome:
@@ -103,10 +125,11 @@ async def arun_node(runtime: Runtime, node: Node, value: Any, **about: Any) -> O
         try:
             result = await drivers.arun(node, value, one)
         except BaseException as error:
+            _carry(error, one, runtime)
             await runs.aend(one, error)
             raise
         await runs.aend(one)
-    return _ended(result, one, started)
+    return _ended(result, one, runtime, started)
 
 
 def stream(name: str, params: Any = None, *, cursor: Any = None, caller: Caller = HOST) -> streaming.Stream:
@@ -128,8 +151,8 @@ def listing(*, caller: Caller = HOST) -> dict[str, Any]:
             "targets": [
                 {"name": name, "kind": kind, "title": title} for name, (kind, title) in runtime.offers.targets().items()
             ],
-            "streams": _named(runtime.offers.streams()),
-            "handlers": _named(runtime.offers.handlers()),
+            "streams": _titled(runtime.offers.streams()),
+            "handlers": _titled(runtime.offers.handlers()),
             "revision": runtime.revision,
         }
     finally:
@@ -140,9 +163,33 @@ def _seconds(timeout: float | None) -> float:
     return settings.RUN_SECONDS if timeout is None else timeout
 
 
-def _ended(result: Any, one: Run, started: float) -> Outcome:
-    return Outcome(result, one.id, one.revision or 0, round((time.perf_counter() - started) * 1000, 3))
+def _ended(result: Any, one: Run, runtime: Runtime, started: float) -> Outcome:
+    milliseconds = round((time.perf_counter() - started) * 1000, 3)
+    return Outcome(result, one.id, one.revision or 0, milliseconds, _shown(one, runtime))
 
 
-def _named(titles: dict[str, str]) -> list[dict[str, str]]:
+def _trace(caller: Caller, is_asked: bool) -> Trace | None:
+    if not is_asked:
+        return None
+    require(caller, TRACE)
+    return Trace()
+
+
+def _named(target: str, node: Node, trace: Trace | None) -> Node:
+    """Return the node under its target's name, where somebody is going to read that."""
+    return node if trace is None else Spanned("target", target, node)
+
+
+def _carry(error: BaseException, one: Run, runtime: Runtime) -> None:
+    shown = _shown(one, runtime)
+    if shown is not None:
+        attach(error, shown)
+
+
+def _shown(one: Run, runtime: Runtime) -> list[dict[str, Any]] | None:
+    """Return a run's trace as JSON, without the tenant's secrets."""
+    return None if one.trace is None else one.trace.data(runtime.secrets())
+
+
+def _titled(titles: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "title": title} for name, title in titles.items()]

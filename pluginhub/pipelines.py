@@ -19,7 +19,7 @@ from pluginhub.exceptions import HookError, InvalidInput, NotReady, Stop, mark
 from pluginhub.leaves import Leaf, Leaves
 from pluginhub.plugins import Plugin, hook_of
 
-__all__ = ["Call", "Series", "absent", "checked", "errors_of", "leaf", "series", "timed", "traced"]
+__all__ = ["Call", "Series", "Spanned", "absent", "checked", "errors_of", "leaf", "series", "timed", "traced"]
 
 
 class Call(Node):
@@ -91,6 +91,23 @@ class Series(Node):
             if type(value) is Stop:
                 return value if self._inner else value.value
         return value
+
+
+class Spanned(Node):
+    """A node that is one span of a run's trace, where it has one."""
+
+    __slots__ = ("_inner", "_kind", "_name")
+
+    def __init__(self, kind: str, name: str, inner: Node) -> None:
+        super().__init__(inner.colour)
+        self._kind = kind
+        self._name = name
+        self._inner = inner
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        if run.trace is None:
+            return await driver.run(self._inner, value, run)
+        return await traced(run, self._kind, self._name, self._inner, value, driver)
 
 
 async def traced(run: Run, kind: str, name: str, node: Node, value: Any, driver: Driver) -> Any:

@@ -15,16 +15,21 @@ from pluginhub.context import Run
 from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import Forbidden, HookError, NotReady, Unauthenticated
 from pluginhub.handoffs import Turnstile
+from pluginhub.pipelines import Spanned
 from pluginhub.plugins import Plugin
 from pluginhub.presence import presence
 from pluginhub.runtimes import Runtime
+from pluginhub.tracing import Trace
 from pluginhub.types import HOST, Caller, Tenant
 from pluginhub.ways import Linked
 
-__all__ = ["RUN", "Report", "aend", "allowed", "begin", "end", "ending", "require"]
+__all__ = ["RUN", "TRACE", "Report", "aend", "allowed", "begin", "end", "ending", "require"]
 
 RUN = "pluginhub.run_target"
 """The permission to run, enqueue and subscribe."""
+
+TRACE = "pluginhub.view_traces"
+"""The permission to see what each step of one's run took and gave."""
 
 Report = Callable[[int, int | None, str], None]
 
@@ -57,6 +62,7 @@ def begin(
     run_id: str = "",
     cursor: Any = None,
     report: Report | None = None,
+    trace: Trace | None = None,
 ) -> Run:
     """Return a new run on a runtime that is held, with a deadline in `seconds`, or without one.
 
@@ -66,6 +72,7 @@ def begin(
         id=run_id or uuid.uuid4().hex,
         tenant=runtime.tenant,
         report=report,
+        trace=trace,
         caller=caller,
         deadline=None if seconds is None else time.monotonic() + seconds,
         revision=runtime.revision,
@@ -104,7 +111,7 @@ def ending(run: Run) -> Iterator[Run]:
 def _linked(runtime: Runtime, target: Any) -> Node:
     """Return what a plugin may call: another target by name, or its own child."""
     if isinstance(target, str):
-        return _Counted.around(runtime.links.target(target))
+        return Spanned("call", target, _Counted.around(runtime.links.target(target)))
     if isinstance(target, Plugin):
         return compositions.link(target)
     raise HookError(f"{target!r} cannot be called.", hint="Pass a target's name or a child plugin.")

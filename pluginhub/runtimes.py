@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from pluginhub import loading, providers
-from pluginhub.configuration import Configuration
+from pluginhub.configuration import ChainSpec, Configuration
+from pluginhub.encryption import secrets_in
 from pluginhub.instances import Instances
 from pluginhub.linking import Links, plugin_of
 from pluginhub.offers import Offers
@@ -112,6 +113,13 @@ class Runtime:
         self.instances.follow(code)
         self.offers = self.wrappers.offers = self.links.offers = Offers(self.configuration, code)
         return True
+
+    def secrets(self) -> list[str]:
+        """Return the secrets of all registrations, for who must not show them."""
+        specs = [spec for _, spec in self.configuration.targets() if not isinstance(spec, ChainSpec)]
+        return [
+            secret for spec in specs for secret in secrets_in(spec.config, tenant=self.tenant, registration=spec.name)
+        ]
 
     @property
     def busy(self) -> bool:

@@ -21,7 +21,7 @@ from pluginhub.context import Run
 from pluginhub.exceptions import Stop, problem_of
 from pluginhub.types import Json
 
-__all__ = ["LONGEST", "MASK", "MOST", "Span", "Trace", "note", "span"]
+__all__ = ["LONGEST", "MASK", "MOST", "Span", "Trace", "attach", "note", "span", "trace_of"]
 
 LONGEST = 10_000
 """How many characters of JSON are kept of one value."""
@@ -33,6 +33,7 @@ MASK = "•••"
 
 _SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|api_?key|authorization|credential|cookie", re.IGNORECASE)
 _SHORTEST_SECRET = 4
+_CARRIED = "__pluginhub_trace__"
 
 _open: ContextVar[Span | None] = ContextVar("pluginhub_span", default=None)
 
@@ -92,6 +93,19 @@ class Trace:
         if self.count <= MOST:
             (self.spans if outer is None else outer.spans).append(span)
         return span
+
+
+def attach(error: BaseException, data: list[dict[str, Any]]) -> None:
+    """Let an error carry the trace of the run that it ended."""
+    try:
+        setattr(error, _CARRIED, data)
+    except AttributeError:  # an exception with __slots__
+        return
+
+
+def trace_of(error: BaseException) -> list[dict[str, Any]] | None:
+    """Return the trace that an error carries."""
+    return getattr(error, _CARRIED, None)
 
 
 def note(run: Run, **facts: Any) -> None:

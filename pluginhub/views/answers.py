@@ -21,6 +21,7 @@ from pluginhub.exceptions import (
     place_of,
     problem_of,
 )
+from pluginhub.tracing import trace_of
 
 __all__ = ["PROBLEM", "REVISION", "MethodNotAllowed", "WrongCredentials", "answer", "problem"]
 
@@ -67,7 +68,9 @@ def answer(
 def problem(error: Exception, request: HttpRequest, *, revision: int | None = None) -> HttpResponse:
     """Return any error as its problem detail, and log those nobody foresaw with their traceback."""
     error = _known(error)
-    members = problem_of(error)
+    members, trace = problem_of(error), trace_of(error)
+    if trace is not None:
+        members["trace"] = trace
     status = int(members["status"])
     if status >= 500 and not isinstance(error, PluginHubError):
         # Extra keyword: Django's own handlers log `request` too, and mail it to the ADMINS with the settings cleansed.

@@ -10,18 +10,23 @@ from pluginhub.views.endpoints import endpoint
 
 __all__ = ["run"]
 
+TRACE = "X-PluginHub-Trace"
+"""The request header that asks for a trace: 1."""
+
 
 async def _run(call: Call, target: str) -> HttpResponse:
-    outcome = await call.either(execution.perform, execution.aperform, target, call.json(), caller=call.caller)
-    call.revision = outcome.revision
-    return call.answer(
-        {
-            "result": outcome.result,
-            "run": outcome.run,
-            "revision": outcome.revision,
-            "duration_ms": outcome.duration_ms,
-        }
+    trace = call.request.headers.get(TRACE, "0") == "1"
+    outcome = await call.either(
+        execution.perform, execution.aperform, target, call.json(), caller=call.caller, trace=trace
     )
+    call.revision = outcome.revision
+    said = {
+        "result": outcome.result,
+        "run": outcome.run,
+        "revision": outcome.revision,
+        "duration_ms": outcome.duration_ms,
+    }
+    return call.answer(said if outcome.trace is None else said | {"trace": outcome.trace})
 
 
 run = endpoint({"POST": _run})
