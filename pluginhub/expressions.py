@@ -33,7 +33,7 @@ LARGEST = 200
 MOST = 250_000
 """How many steps one evaluation may take: about 0.2 s."""
 
-_Ast = dict[str, Any]
+_Ast = Mapping[str, Any]
 
 
 class ExpressionError(Fatal):
@@ -54,7 +54,7 @@ class Expression:
         wrong = problem_with(text)
         if wrong:
             raise HookError(f"The {what} {text!r} is not usable: {wrong}", hint="See https://jmespath.org.")
-        self._ast: _Ast = jmespath.compile(text).parsed
+        self._ast: Any = jmespath.compile(text).parsed
         self.text = text
         self.what = what
 
@@ -77,7 +77,7 @@ class Expression:
 def problem_with(text: str) -> str:
     """Return what is wrong with an expression, in words and with its position; nothing where it can be used."""
     try:
-        ast: _Ast = jmespath.compile(text).parsed
+        ast: Any = jmespath.compile(text).parsed
         return _misused(ast) or _too_much(ast)
     except JMESPathError as error:
         return _misspelt(error)
@@ -120,7 +120,7 @@ def _too_much(ast: _Ast) -> str:
 
 
 def _children(ast: _Ast) -> list[_Ast]:
-    return [] if ast["type"] == "slice" else ast["children"]
+    return [] if ast["type"] == "slice" else list(ast["children"])  # those of a slice are numbers
 
 
 def _depth(ast: _Ast) -> int:
@@ -167,33 +167,33 @@ class _Interpreter(TreeInterpreter):
         super().__init__()
         self._left = MOST
 
-    def visit(self, node: _Ast, value: Any) -> Any:
+    def visit(self, node: Any, value: Any = None, *args: Any, **kwargs: Any) -> Any:
         self._spend(1)
         return _seen(getattr(self, f"visit_{node['type']}")(node, _seen(value)))
 
-    def visit_field(self, node: _Ast, value: Any) -> Any:
+    def visit_field(self, node: Any, value: Any) -> Any:
         # Not of whatever has a `get`: that of an object of the author's may do anything.
         return value.get(node["value"]) if isinstance(value, dict) else None
 
-    def visit_value_projection(self, node: _Ast, value: Any) -> Any:
+    def visit_value_projection(self, node: Any, value: Any) -> Any:
         base = self.visit(node["children"][0], value)
         if not isinstance(base, dict):
             return None
         results = [self.visit(node["children"][1], each) for each in base.values()]
         return [each for each in results if each is not None]
 
-    def visit_literal(self, node: _Ast, value: Any) -> Any:
+    def visit_literal(self, node: Any, value: Any) -> Any:
         return copy.deepcopy(node["value"])
 
-    def visit_flatten(self, node: _Ast, value: Any) -> Any:
+    def visit_flatten(self, node: Any, value: Any) -> Any:
         result = super().visit_flatten(node, value)
         self._spend(len(result or ()))
         return result
 
-    def visit_function_expression(self, node: _Ast, value: Any) -> Any:
+    def visit_function_expression(self, node: Any, value: Any) -> Any:
         arguments = [self.visit(child, value) for child in node["children"]]
         self._spend(sum(len(each) for each in arguments if isinstance(each, list | dict)))
-        return self._functions.call_function(node["value"], arguments)
+        return _FUNCTIONS.call_function(node["value"], arguments)
 
     def _spend(self, steps: int) -> None:
         self._left -= steps
@@ -201,6 +201,7 @@ class _Interpreter(TreeInterpreter):
             raise _TooLong
 
 
+_FUNCTIONS = Functions()
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
