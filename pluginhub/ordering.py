@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pluginhub.exceptions import PluginHubError
 
@@ -48,7 +48,7 @@ class Contradiction(PluginHubError):
 
     title = "Contradicting order"
 
-    def __init__(self, cycle: Sequence[Constraint], layers: Sequence[Layer[object]]) -> None:
+    def __init__(self, cycle: Sequence[Constraint], layers: Sequence[Layer[Any]]) -> None:
         self.cycle = tuple(cycle)
         self.layers = tuple(layers)
         super().__init__(_words(self.cycle, {layer.plugin: layer.name for layer in layers}))

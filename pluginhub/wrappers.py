@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pluginhub.configuration import Configuration, InterceptorSpec
+from pluginhub.configuration import Configuration, InterceptorSpec, served
 from pluginhub.exceptions import PluginHubError
 from pluginhub.flights import Flights
 from pluginhub.instances import Instances
@@ -29,15 +29,20 @@ class Wrappers:
     configuration: Configuration
     offers: Offers
     instances: Instances
+    _orders: dict[Scope, tuple[InterceptorSpec, ...]] = field(default_factory=dict)
     _layers: tuple[RequestLayer, ...] | None = None
     _wraps: bool | None = None
     _added: dict[Scope, list[Interceptor]] | None = None
     _adding: threading.RLock = field(default_factory=threading.RLock)
     _flights: Flights = field(default_factory=Flights)
 
-    def bindings(self, scope: Scope) -> list[InterceptorSpec]:
-        """Return the bindings of a scope, outermost first."""
-        return [binding for binding in self.configuration.interceptors if binding.scope == scope]
+    def bindings(self, scope: Scope) -> tuple[InterceptorSpec, ...]:
+        """Return the bindings of a scope, outermost first: an order that is told once."""
+        found = self._orders.get(scope)
+        if found is None:
+            told = served(self.configuration, scope, self.offers.code.known, tenant=self.tenant)
+            found = self._orders.setdefault(scope, told)
+        return found
 
     def around(self, scope: Scope, target: str | None = None, *, outside: bool = True) -> list[Interceptor]:
         """Return the interceptors of a scope around a target, outermost first; may activate.

@@ -110,7 +110,7 @@ class TestContradictions:
 
     def test_those_that_take_part_are_named_in_the_order_of_the_words(self) -> None:
         (found,) = contradictions(layers("x", "a", "b", a={"before": "b", "after": "b"}))
-        assert names([*found.layers]) == "ab"  # type: ignore[list-item]
+        assert names(found.layers) == "ab"
 
 
 # Against any constraints
