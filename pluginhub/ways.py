@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pluginhub.context import Services
@@ -12,7 +12,7 @@ from pluginhub.handoffs import Turnstile
 from pluginhub.interceptors import Interceptor
 from pluginhub.plugins import Plugin
 
-__all__ = ["Linked", "RequestLayer", "StreamSource", "Way"]
+__all__ = ["Hung", "Linked", "RequestLayer", "StreamSource", "Way"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,16 @@ class Linked:
     job: Way
     is_whole: bool = True
     """Whether all of it came up; an optional member that did not is tried again at the next call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """What hangs on a point: its targets in order, each as it is called from outside, and the turnstiles on the way."""
+
+    targets: tuple[tuple[str, Node], ...] = ()
+    turnstiles: tuple[Turnstile, ...] = ()
+    nodes: dict[str, Node] = field(default_factory=dict, compare=False)
+    """The targets linked into one, by how several are taken: kept by the point for as long as they hang there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,13 @@ class Kept:
             if runtime.acquire():
                 return runtime
 
+    def loaded(self, tenant: Tenant) -> Runtime | None:
+        """Return the tenant's runtime where there is one already, to be looked at only: it may be replaced any time."""
+        runtime = self._runtimes.get(tenant.schema)
+        if runtime is not None:
+            runtime.used = time.monotonic()
+        return runtime
+
     async def aacquire(self, tenant: Tenant) -> Runtime:
         """The asynchronous twin of `acquire`."""
         while True:
