@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from pluginhub import compositions
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, StepSpec
@@ -35,7 +36,7 @@ class Links:
     resets: Resets
     _private: frozenset[str] = frozenset()
     _linked: dict[str, Linked] = field(default_factory=dict)
-    _points: dict[str, Hung | None] = field(default_factory=dict)
+    _points: dict[str, Hung] = field(default_factory=dict)
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
     _flights: Flights = field(default_factory=Flights)
     _is_inherited: bool = False
@@ -102,25 +103,41 @@ class Links:
         node = around_calls(name, self.wrappers.around("job", name), timed(function, active.services))
         return Way(node, self._turnstiles({registration}))
 
-    def point(self, name: str) -> Hung | None:
-        """Return what hangs on a point; `None` when nothing does. May activate."""
-        if name not in self._points:
-            spec = self.configuration.points.get(name)
-            ways = [(each, self.target(each).entry) for each in (spec.targets if spec else ())]
-            turnstiles = {each: None for _, way in ways for each in way.turnstiles}
-            targets = tuple((each, way.node) for each, way in ways)
-            self._points[name] = Hung(targets, tuple(turnstiles)) if ways else None
-        return self._points[name]
+    def point(self, name: str, *, lenient: bool = False) -> Hung | None:
+        """Return what hangs on a point; `None` when nothing does. May activate. Raises `NotReady`.
 
-    async def apoint(self, name: str) -> Hung | None:
+        With `lenient`, a target that cannot be brought up fails where it is called.
+        """
+        found = self._points.get(name)
+        spec = self.configuration.points.get(name)
+        if found is None and spec is not None and spec.targets:
+            linked = [self._hung(target, lenient) for target in spec.targets]
+            turnstiles = dict.fromkeys(each for one in linked for each in one.entry.turnstiles)
+            found = Hung(tuple((one.name, one.entry.node) for one in linked), tuple(turnstiles))
+            if all(one.is_whole for one in linked):
+                self._points[name] = found
+        return found
+
+    async def apoint(self, name: str, *, lenient: bool = False) -> Hung | None:
         """The asynchronous twin of `point`."""
-        return (
-            self._points[name] if name in self._points else await self._flights.arun(f"point {name}", self.point, name)
-        )
+        found = self._points.get(name)
+        if found is None and name in self.configuration.points:
+            find = partial(self.point, name, lenient=lenient)
+            found = await self._flights.arun(f"point {name} {lenient}", find)
+        return found
+
+    def _hung(self, name: str, lenient: bool) -> Linked:
+        try:
+            return self.target(name)
+        except NotReady as error:
+            if not lenient:
+                raise
+            node = absent(error)
+            return Linked(name, node, Way(node), Way(node), is_whole=False)
 
     def used(self) -> tuple[set[str], set[str]]:
         """Return what is in use here: the targets and points that were linked."""
-        return set(self._linked), {name for name, way in list(self._points.items()) if way is not None}
+        return set(self._linked), set(self._points)
 
     def needs(self, names: Iterable[str]) -> set[str]:
         """Return the registrations, and the compositions with code of their own, that calls of targets may pass."""
@@ -150,6 +167,7 @@ class Links:
         """Link nothing from here on: in a forked child, what was linked is the parent's."""
         self._is_inherited = True
         self._linked.clear()
+        self._points.clear()
 
     # Linking
 
@@ -172,6 +190,7 @@ class Links:
         """Link targets anew at their next call: what they were linked to went down."""
         for name in names:
             self._linked.pop(name, None)
+        self._points.clear()
 
     def _require(self, name: str) -> None:
         """Refuse names that nobody knows before anything is kept of them."""
