@@ -538,6 +538,26 @@ class TestWhatTheSourceSays:
         )
         assert (found.title, found.provides) == ("Quotes, cheapest first", ("Rates", "prices"))
 
+    def test_whose_interceptors_it_stands_outside_and_inside_of(self, write: Write) -> None:
+        found = read(
+            write,
+            """
+            from typing import ClassVar
+            from pluginhub import Plugin
+
+            class Outer(Plugin):
+                before = ["signing"]
+                after = ("timing",)
+
+            class _Further(Outer):
+                after: ClassVar[tuple[str, ...]] = ()
+
+            class Sample(_Further): pass
+            """,
+        )
+        assert (found.before, found.after, found.problem) == (("signing",), (), "")
+        assert loading.entry("sample_outer").after == ("timing",)
+
     @pytest.mark.parametrize(
         ("name", "title"),
         [("Redact", "Redact"), ("RedactPersonalData", "Redact personal data"), ("ParseCSVLines", "Parse CSV lines")],
@@ -547,6 +567,32 @@ class TestWhatTheSourceSays:
 
 
 class TestProblems:
+    @pytest.mark.parametrize(
+        "written",
+        [
+            'before = "signing"',
+            "before = SIGNING",
+            "before = (SIGNING,)",
+            "before = ('a',) + ('b',)",
+            "before = tuple('a')",
+            "before = ('a', 1)",
+            "before = {'a'}",
+            "before = {('a',): 1}",
+            "before = None",
+            "def before(self): ...",
+        ],
+    )
+    def test_an_order_that_is_not_written_out_is_not_passed_over(self, write: Write, written: str) -> None:
+        found = read(
+            write, f"from pluginhub import Plugin\nSIGNING = 'signing'\nclass Sample(Plugin):\n    {written}\n"
+        )
+        assert found.problem == (
+            "'before' must be a tuple of plugin names, written out as strings: it is read without importing. "
+            'Write before = ("signing",) in the class.'
+        )
+        with pytest.raises(NotReady, match="cannot be loaded: 'before' must be"):
+            loading.load("sample")
+
     def test_a_syntax_error_is_shown_with_its_line_and_harms_no_other(self, write: Write) -> None:
         write("broken.py", "from pluginhub import Plugin\n\nclass Broken(Plugin:\n")
         write("fine.py", PLAIN)
