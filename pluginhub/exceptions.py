@@ -15,6 +15,9 @@ from pluginhub.types import Place
 
 __all__ = [
     "BreakerOpen",
+    "CachedFailure",
+    "CachedFatal",
+    "CachedRefusal",
     "Conflict",
     "DeadlineExceeded",
     "DependencyError",
@@ -207,6 +210,33 @@ class Fatal(PluginHubError):
     title = "A plugin gave up"
 
 
+class CachedFailure(PluginHubError):
+    """What a registration failed with before, kept by its cache: the same problem again, without another try.
+
+    `kind` is the class's name of the first error. `members` are its problem; an unforeseen error has none.
+    """
+
+    def __init__(self, kind: str, members: Mapping[str, Any] | None) -> None:
+        known = dict(members or {"detail": f"{kind}, kept by the cache."})
+        own = {name: known.pop(name, None) for name in ("type", "title", "status", "detail", "hint")}
+        PluginHubError.__init__(self, own["detail"], hint=own["hint"] or "", **known)
+        self.kind = kind
+        self.members = None if members is None else dict(members)
+        if members is not None:
+            vars(self).update(status=own["status"], title=own["title"], errors=dict(known.get("errors") or {}))
+
+    def problem(self) -> dict[str, Any]:
+        return _unforeseen(self.kind, place_of(self)) if self.members is None else dict(self.members)
+
+
+class CachedRefusal(CachedFailure, Refuse):
+    """A refusal that was kept."""
+
+
+class CachedFatal(CachedFailure, Fatal):
+    """What no further attempt can help, kept."""
+
+
 class Stop(Exception):
     """Return or raise in a step to end its chain at once, with `value` as the chain's result."""
 
@@ -296,7 +326,7 @@ def problem_of(error: BaseException) -> dict[str, Any]:
     `chain` and `step` are the innermost ones; `path` lists all, outermost first.
     """
     place = place_of(error)
-    members = error.problem() if isinstance(error, PluginHubError) else _unforeseen(error, place)
+    members = error.problem() if isinstance(error, PluginHubError) else _unforeseen(type(error).__name__, place)
     if place.steps:
         members["chain"], members["step"] = place.steps[-1]
         members["path"] = [f"{chain} › {step}" for chain, step in place.steps]
@@ -307,11 +337,11 @@ def problem_of(error: BaseException) -> dict[str, Any]:
     return members
 
 
-def _unforeseen(error: BaseException, place: Place) -> dict[str, Any]:
+def _unforeseen(kind: str, place: Place) -> dict[str, Any]:
     where = f" at {place}" if place.steps or place.plugin else ""
     return {
         "type": "about:blank",
         "title": "A plugin failed" if place.plugin else "Internal error",
         "status": 500,
-        "detail": f"{type(error).__name__}{where}.",
+        "detail": f"{kind}{where}.",
     }

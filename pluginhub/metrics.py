@@ -26,7 +26,7 @@ BUCKETS = (1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1.0, 5.0, 10.0, 6
 TENANT_LABELS = 100
 SUM = len(BUCKETS) + 1
 """Where among the cells the sum of seconds stands; before it a count a bucket."""
-_ERRORS, _WIDTH = SUM + 1, SUM + 2
+_ERRORS, _HITS, _MISSES, _WIDTH = SUM + 1, SUM + 2, SUM + 3, SUM + 4
 _KEPT_THREADS = 64
 
 _lock = threading.Lock()
@@ -60,14 +60,25 @@ class Timings:
         cells[SUM] += seconds
 
     def failed(self) -> None:
+        self._count(_ERRORS)
+
+    def hit(self) -> None:
+        """Count a result that came from the registration's cache."""
+        self._count(_HITS)
+
+    def missed(self) -> None:
+        """Count a result that was looked for there in vain."""
+        self._count(_MISSES)
+
+    def _count(self, cell: int) -> None:
         try:
             cells = _local.cells[self]
         except (AttributeError, KeyError):
             cells = self.join()
-        cells[_ERRORS] += 1
+        cells[cell] += 1
 
     def totals(self) -> list[float]:
-        """Return a count a bucket (the last: above all bounds), then the sum of seconds, then the errors."""
+        """Return a count a bucket (the last: above all bounds), then seconds, errors, cache hits and misses."""
         with _lock:
             rows = [self._folded, *(cells for _, cells in self._threads)]
         return [sum(column) for column in zip(*rows, strict=True)]
@@ -144,6 +155,8 @@ class _Folded(Collector):
     def collect(self) -> Iterator[Metric]:
         durations = HistogramMetricFamily("plugin_execute_duration", "Seconds a plugin's process took", labels=_LABELS)
         errors = CounterMetricFamily("plugin_error", "Runs of a plugin that failed", labels=_LABELS)
+        hits = CounterMetricFamily("plugin_cache_hits", "Results that came from a cache", labels=_LABELS)
+        misses = CounterMetricFamily("plugin_cache_misses", "Results looked for in a cache in vain", labels=_LABELS)
         with _lock:
             known = list(_timings.values())
         for timing in known:
@@ -151,8 +164,10 @@ class _Folded(Collector):
             labels = (timing.plugin, timing.tenant)
             durations.add_metric(labels, _cumulative(totals), totals[SUM])
             errors.add_metric(labels, totals[_ERRORS])
-        yield durations
-        yield errors
+            if totals[_HITS] or totals[_MISSES]:  # most registrations have no cache
+                hits.add_metric(labels, totals[_HITS])
+                misses.add_metric(labels, totals[_MISSES])
+        yield from (durations, errors, hits, misses)
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> None:

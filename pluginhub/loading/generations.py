@@ -46,6 +46,7 @@ class Code:
         self._entries = dict(entries or {})
         self._importers = dict(importers or {"": Importer(None)})
         self._pinned: dict[str, bool] = {}
+        self._digests: dict[str, str] = {}
         self.wanted: Mapping[str, str] = {}
         """The digests that the fleet's generation asks for, by package."""
         self.strays: tuple[str, ...] = ()
@@ -95,6 +96,20 @@ class Code:
         package = self._packages.get(self._key(found)) if found else None
         return package.label if package else ""
 
+    def digest(self, name: str) -> str:
+        """Return what tells a plugin's code from others, in all processes: its version, and a digest of its package.
+
+        That of the host's own plugins is their module's. Ask when it was loaded: it stays as it was then, whatever
+        happens to the file.
+        """
+        found = self.known(name)
+        if found is None:
+            return ""
+        package = self._packages.get(self._key(found))
+        if package is not None:
+            return f"{found.version}:{package.snapshot.digest}"
+        return self._digests.setdefault(name, f"{found.version}:{found.digest}")
+
     def loaded(self) -> list[str]:
         """Name the plugins whose classes were imported."""
         names = []
@@ -131,12 +146,13 @@ class Code:
         importers = {key: importer for key, importer in self._importers.items() if not key or key in kept}
         made = Code(number, {**kept, **packages}, entries, importers)
         made.wanted, made.strays = self.wanted, tuple(top for top in self.strays if top not in tops)
+        made._digests = self._digests
         return made
 
     def numbered(self, number: int) -> Code:
         """Return the same code, of another generation of the fleet that changes nothing here."""
         made = Code(number, self._packages, self._entries, self._importers)
-        made.wanted, made.strays = self.wanted, self.strays
+        made.wanted, made.strays, made._digests = self.wanted, self.strays, self._digests
         return made
 
     def unlock(self) -> None:

@@ -13,8 +13,7 @@ from django.conf import settings
 from django.core.cache import cache, caches
 from django.test.utils import override_settings
 
-from pluginhub import caching
-from pluginhub.caching import TenantCache
+from pluginhub.caching import TenantCache, asking
 from pluginhub.context import Cache
 from pluginhub.types import Tenant
 
@@ -27,7 +26,7 @@ def kept(acme: Tenant) -> TenantCache:
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Redis that nobody answers at."""
-    monkeypatch.setattr(caching._Outage, "until", 0.0)
+    monkeypatch.setattr(asking._Outage, "until", 0.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
