@@ -18,6 +18,7 @@ from pluginhub.exceptions import HookError
 from pluginhub.pipelines import Series, series
 from pluginhub.plugins import Plugin
 from pluginhub.policies import Policy, guard
+from pluginhub.tracing import Trace
 
 __all__ = ["Chain", "Step", "aexecute", "execute"]
 
@@ -42,13 +43,13 @@ class Chain:
         self.name = name
         self.node: Series = series(name, [_linked(target) for target in targets])
 
-    def execute(self, value: Any, *, timeout: float | None = None) -> Any:
-        """Run the chain from synchronous code; `timeout` is in seconds."""
-        return drivers.run(self.node, value, _run(timeout))
+    def execute(self, value: Any, *, timeout: float | None = None, trace: Trace | None = None) -> Any:
+        """Run the chain from synchronous code; `timeout` is in seconds, and `trace` is filled with what steps do."""
+        return drivers.run(self.node, value, _run(timeout, trace))
 
-    async def aexecute(self, value: Any, *, timeout: float | None = None) -> Any:
+    async def aexecute(self, value: Any, *, timeout: float | None = None, trace: Trace | None = None) -> Any:
         """Run the chain from asynchronous code, on the running loop."""
-        return await drivers.arun(self.node, value, _run(timeout), anywhere=True)
+        return await drivers.arun(self.node, value, _run(timeout, trace), anywhere=True)
 
 
 def execute(plugins: Sequence[Plugin | Chain | Step], value: Any, *, timeout: float | None = None) -> Any:
@@ -85,9 +86,9 @@ def _a_target(target: Any) -> Plugin | Chain:
     raise HookError(f"{target!r} cannot be a step of a chain.", hint="Pass Plugin instances, Chain or Step objects.")
 
 
-def _run(timeout: float | None) -> Run:
+def _run(timeout: float | None, trace: Trace | None = None) -> Run:
     deadline = None if timeout is None else time.monotonic() + timeout
-    return Run(id=uuid.uuid4().hex, deadline=deadline, invoke=_invoke, ainvoke=_ainvoke)
+    return Run(id=uuid.uuid4().hex, deadline=deadline, invoke=_invoke, ainvoke=_ainvoke, trace=trace)
 
 
 def _invoke(target: Any, value: Any, run: Run) -> Any:
