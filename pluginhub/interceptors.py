@@ -2,69 +2,57 @@
 
 Outermost first on the way in, last on the way out. A layer may change the request, answer without calling on,
 replace the result or the error. Always on: a second `call_next`, and leaving before it settled, are errors that
-name the interceptor.
+name the interceptor. See `layers` for one of them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pluginhub import drivers
 from pluginhub.context import Run
-from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of, drive
+from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import InterceptorError, Stop, survivable
+from pluginhub.layers import Interceptor, Invocation, Layer, colour_of_interceptor, name_of
 from pluginhub.pipelines import Call
-from pluginhub.types import Caller
 
 __all__ = ["Interceptor", "Invocation", "around_calls", "compose", "intercept_of", "layered"]
 
-Interceptor = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """What an interceptor of scope `call` or `job` gets as its request: one call of a target, before it happens."""
-
-    target: str
-    value: Any
-    caller: Caller
-    run_id: str = ""
-
-    def replace(self, value: Any) -> Invocation:
-        """Return the same call with another value."""
-        return replace(self, value=value)
+_LAYERS = "__pluginhub_layers__"
 
 
 def compose(*interceptors: Any) -> Interceptor:
     """Compose interceptors, outermost first, into one.
 
-    Takes functions `(request, call_next)`, plugins with an `intercept` hook, and composed ones; the list is fixed now.
-    The result is synchronous when all of them are, else asynchronous; `call_next` may then be of either colour.
-    Raises `InterceptorError` for anything else.
+    Takes functions `(request, call_next)`, plugins with an `intercept` hook, and composed ones; the list is fixed, and
+    linked, now. The result is synchronous when all of them are, else asynchronous; `call_next` may then be of either
+    colour. Raises `InterceptorError` for anything else.
     """
-    layers = tuple(intercept_of(each) for each in interceptors)
-    if all(colour_of(layer) is Colour.SYNC for layer in layers):
+    layers = _flat([intercept_of(each) for each in interceptors])
+    around_sync = layered(layers, Call(_core))
+    if all(colour_of_interceptor(layer) is Colour.SYNC for layer in layers):
 
         def composed(request: Any, call_next: Callable[[Any], Any]) -> Any:
-            return drivers.run(layered(layers, Call(lambda value, _: call_next(value))), request, Run())
+            return drivers.run(around_sync, request, _Passing(_callable(call_next)))
 
+        setattr(composed, _LAYERS, layers)
         return composed
 
+    around_async = layered(layers, Call(_acore))
+
     async def acomposed(request: Any, call_next: Callable[[Any], Any]) -> Any:
-        async def core(value: Any, _: Run) -> Any:
-            return await call_next(value)
+        is_async = colour_of_interceptor(_callable(call_next)) is Colour.ASYNC
+        node = around_async if is_async else around_sync
+        return await drivers.arun(node, request, _Passing(call_next), anywhere=True)
 
-        inner = core if colour_of(call_next) is Colour.ASYNC else lambda value, _: call_next(value)
-        return await drivers.arun(layered(layers, Call(inner)), request, Run(), anywhere=True)
-
+    setattr(acomposed, _LAYERS, layers)
     return acomposed
 
 
-def intercept_of(interceptor: Any) -> Interceptor:
-    """Return the function to call of an interceptor, or say why it is none."""
+def intercept_of(interceptor: Any, *, may_yield: bool = False) -> Interceptor:
+    """Return the function to call of an interceptor, or say why it is none. Those of streams may be generators."""
     function = getattr(interceptor, "intercept", interceptor)
     if isinstance(interceptor, type) or not callable(function):
         raise InterceptorError(
@@ -75,16 +63,20 @@ def intercept_of(interceptor: Any) -> Interceptor:
         inspect.signature(function).bind(None, None)
     except TypeError:
         raise InterceptorError(
-            f"{_name(function)} cannot be called as (request, call_next).", hint="Give it these two parameters."
+            f"{name_of(function)} cannot be called as (request, call_next).", hint="Give it these two parameters."
         ) from None
+    if not may_yield and (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
+        raise InterceptorError(
+            f"{name_of(function)} is a generator.", hint="Return the result: an interceptor has no yield."
+        )
     return function  # type: ignore[no-any-return]
 
 
 def layered(interceptors: Sequence[Interceptor], core: Node) -> Node:
-    """Link interceptors, outermost first, around a node."""
+    """Link interceptors, outermost first, around a node; composed ones as the layers that they are made of."""
     node = core
-    for interceptor in reversed(interceptors):
-        node = _Layer(interceptor, node)
+    for interceptor in reversed(_flat(interceptors)):
+        node = Layer(interceptor, node)
     return node
 
 
@@ -95,6 +87,35 @@ def around_calls(target: str, interceptors: Sequence[Interceptor], inner: Node) 
     return _Invoking(target, layered(interceptors, _Unwrapped(inner)))
 
 
+def _flat(interceptors: Sequence[Interceptor]) -> tuple[Interceptor, ...]:
+    """Return the layers, where composed interceptors have theirs: so none costs more for being composed."""
+    return tuple(layer for each in interceptors for layer in getattr(each, _LAYERS, (each,)))
+
+
+class _Passing(Run):
+    """A pass through composed interceptors, whose core is the `call_next` they were called with."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: Callable[[Any], Any]) -> None:
+        self.core = core
+        self.deadline = None  # a run's own is known to whoever passed `call_next`; nobody asks for the rest
+
+
+def _core(request: Any, run: Any) -> Any:
+    return run.core(request)
+
+
+async def _acore(request: Any, run: Any) -> Any:
+    return await run.core(request)
+
+
+def _callable(call_next: Any) -> Callable[[Any], Any]:
+    if not callable(call_next):
+        raise InterceptorError(f"{call_next!r} is no call_next.", hint="Pass a function of the request.")
+    return call_next  # type: ignore[no-any-return]
+
+
 class _Invoking(Node):
     __slots__ = ("_layers", "_target")
 
@@ -102,11 +123,19 @@ class _Invoking(Node):
         super().__init__(layers.colour)
         self._target = target
         self._layers = layers
+        if self.colour is Colour.SYNC:
+            self.call = self._call
+
+    def _call(self, value: Any, run: Run) -> Any:
+        try:
+            return self._layers.call(Invocation(self._target, value, run.caller, run.id), run)
+        except (SystemExit, StopIteration, StopAsyncIteration) as error:
+            raise survivable(error)  # noqa: B904 - it has the error as its cause
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         try:
             return await driver.run(self._layers, Invocation(self._target, value, run.caller, run.id), run)
-        except SystemExit as error:
+        except (SystemExit, StopAsyncIteration) as error:
             raise survivable(error)  # noqa: B904 - it has the error as its cause
 
 
@@ -116,101 +145,22 @@ class _Unwrapped(Node):
     def __init__(self, inner: Node) -> None:
         super().__init__(inner.colour)
         self._inner = inner
-
-    async def run(self, request: Invocation, run: Run, driver: Driver) -> Any:
-        if not isinstance(request, Invocation):
-            raise InterceptorError(
-                f"An interceptor passed on {type(request).__name__} instead of the invocation it was given.",
-                hint="Pass on request, or request.replace(value=…).",
-            )
-        result = await driver.run(self._inner, request.value, run)
-        return result.value if type(result) is Stop else result
-
-
-class _Layer(Node):
-    __slots__ = ("_inner", "_intercept")
-
-    def __init__(self, intercept: Interceptor, inner: Node) -> None:
-        super().__init__(colour_of(intercept))
-        self._intercept = intercept
-        self._inner = inner
         if self.colour is Colour.SYNC:
             self.call = self._call
 
     def _call(self, request: Any, run: Run) -> Any:
-        return self._intercept(request, _Next(self._intercept, self._inner, run))
+        result = self._inner.call(_invocation(request).value, run)
+        return result.value if type(result) is Stop else result
 
     async def run(self, request: Any, run: Run, driver: Driver) -> Any:
-        call_next = _AsyncNext(self._intercept, self._inner, run, driver)
-        try:
-            result = await self._intercept(request, call_next)
-        except BaseException:
-            call_next.drop()
-            raise
-        if call_next.pending:
-            call_next.drop()
-            raise InterceptorError(
-                f"{_name(self._intercept)} returned before its call_next settled.", hint="Await call_next(request)."
-            )
-        return result
+        result = await driver.run(self._inner, _invocation(request).value, run)
+        return result.value if type(result) is Stop else result
 
 
-class _Next:
-    __slots__ = ("_called", "_inner", "_intercept", "_run")
-
-    def __init__(self, intercept: Interceptor, inner: Node, run: Run) -> None:
-        self._intercept = intercept
-        self._inner = inner
-        self._run = run
-        self._called = False
-
-    def __call__(self, request: Any) -> Any:
-        if self._called:
-            raise _twice(self._intercept)
-        self._called = True
-        inner = self._inner
-        if inner.colour is Colour.SYNC:
-            return inner.call(request, self._run)
-        return drive(SYNC.run(inner, request, self._run))
-
-
-class _AsyncNext:
-    __slots__ = ("_driver", "_going", "_inner", "_intercept", "_run", "pending")
-
-    def __init__(self, intercept: Interceptor, inner: Node, run: Run, driver: Driver) -> None:
-        self._intercept = intercept
-        self._inner = inner
-        self._run = run
-        self._driver = driver
-        self._going: Coroutine[Any, Any, Any] | None = None
-        self.pending = False
-
-    def __call__(self, request: Any) -> Coroutine[Any, Any, Any]:
-        if self._going is not None:
-            raise _twice(self._intercept)
-        self.pending = True
-        self._going = self._go(request)
-        return self._going
-
-    async def _go(self, request: Any) -> Any:
-        try:
-            return await self._driver.run(self._inner, request, self._run)
-        finally:
-            self.pending = False
-
-    def drop(self) -> None:
-        """Close a call that was made and never awaited; one that a task of the interceptor's holds is the task's."""
-        if self._going is not None and inspect.getcoroutinestate(self._going) == inspect.CORO_CREATED:
-            self._going.close()
-
-
-def _twice(intercept: Interceptor) -> InterceptorError:
-    return InterceptorError(
-        f"{_name(intercept)} called call_next twice.", hint="Call it once; a chain step's attempts retry."
+def _invocation(request: Any) -> Invocation:
+    if isinstance(request, Invocation):
+        return request
+    raise InterceptorError(
+        f"An interceptor passed on {type(request).__name__} instead of the invocation it was given.",
+        hint="Pass on request, or request.replace(value=…).",
     )
-
-
-def _name(intercept: Any) -> str:
-    owner = getattr(intercept, "__self__", None)
-    name = getattr(intercept, "__qualname__", None) or type(intercept).__name__
-    return f"The interceptor {type(owner).__name__ if owner is not None else name}"
