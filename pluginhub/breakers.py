@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from time import monotonic
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pluginhub import forks
 from pluginhub.context import Run
@@ -23,9 +23,7 @@ from pluginhub.drivers import Colour, Driver, Node, nearest_limit
 from pluginhub.exceptions import BreakerOpen, InvalidInput, Stop, mark
 from pluginhub.tracing import note
 
-__all__ = ["Breaker", "State", "Ticket", "admit", "broken", "judge"]
-
-State = Literal["closed", "open", "half-open"]
+__all__ = ["Breaker", "Ticket", "admit", "broken", "judge"]
 
 _deciding = threading.Lock()
 """One for all: breakers change rarely, and a call that succeeds takes no lock."""
@@ -84,7 +82,8 @@ class Breaker:
         self._facts: dict[str, Any] = {}
 
     @property
-    def state(self) -> State:
+    def state(self) -> str:
+        """One word: `closed`, `open` or `half-open`."""
         if self.window is not None:
             return "closed"
         return "half-open" if self._trial is not None or self._clock() >= self._until else "open"
