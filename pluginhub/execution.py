@@ -23,6 +23,7 @@ from pluginhub.types import HOST, Caller
 
 __all__ = [
     "RUN",
+    "TRACE",
     "Outcome",
     "aperform",
     "arun",

@@ -13,8 +13,10 @@ from django.utils.translation import gettext as _
 
 from pluginhub import access, execution, payloads
 from pluginhub.admin.bases import ModelAdmin
+from pluginhub.admin.traces import shown_trace
 from pluginhub.conf import settings
 from pluginhub.exceptions import problem_of
+from pluginhub.tracing import trace_of
 
 __all__ = ["Tried"]
 
@@ -62,10 +64,11 @@ def _run(request: HttpRequest, name: str, sample: str) -> dict[str, Any]:
     """Any failure is an answer here: the page shows it."""
     try:
         value = payloads.parse(sample.encode("utf-8", "surrogatepass"), max_bytes=settings.MAX_BODY_BYTES)
-        outcome = execution.perform(name, value, caller=access.caller_of(request, "admin"))
-        return {"result": payloads.render(outcome.result).decode(), "outcome": outcome} | _pretty(outcome.result)
+        caller = access.caller_of(request, "admin")
+        outcome = execution.perform(name, value, caller=caller, trace=caller.may(execution.TRACE))
+        return {"outcome": outcome, "trace": shown_trace(outcome.trace)} | _pretty(outcome.result)
     except Exception as error:  # a plugin's, among others
-        return {"problem": problem_of(error)}
+        return {"problem": problem_of(error), "trace": shown_trace(trace_of(error))}
 
 
 def _pretty(result: Any) -> dict[str, str]:
