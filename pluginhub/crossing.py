@@ -43,6 +43,7 @@ __all__ = [
     "submit",
     "submit_coroutine",
     "using_loop",
+    "wait_in",
 ]
 
 T = TypeVar("T")
@@ -120,6 +121,12 @@ def home() -> Home | None:
     """Return the thread that waits for this run, if one does still."""
     found = _home.get()
     return None if found is None or found.left else found
+
+
+def wait_in(home: Home) -> None:
+    """Tell what runs in this context which thread waits for it."""
+    _home.set(home)
+    _helper.set(home if home.pooled else None)
 
 
 def leave_home() -> None:
@@ -363,8 +370,7 @@ def _capture(f: Callable[..., T], *args: Any) -> tuple[T | None, BaseException |
 
 
 async def _captured(home: Home, work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    _home.set(home)
-    _helper.set(home if home.pooled else None)
+    wait_in(home)
     try:
         return await work, None
     except asyncio.CancelledError:

@@ -21,7 +21,17 @@ from pluginhub.drivers import Colour, Driver, Node, colour_of
 from pluginhub.exceptions import DeadlineExceeded, InterceptorError, mark, place_of
 from pluginhub.types import Caller
 
-__all__ = ["AsyncAgain", "AsyncNext", "Interceptor", "Invocation", "Layer", "colour_of_interceptor", "name_of"]
+__all__ = [
+    "AsyncAgain",
+    "AsyncNext",
+    "Interceptor",
+    "Invocation",
+    "Layer",
+    "colour_of_interceptor",
+    "gone",
+    "name_of",
+    "twice",
+]
 
 Interceptor: TypeAlias = Callable[..., Any]
 
@@ -151,8 +161,8 @@ class Next:
 
     def _refusal(self) -> InterceptorError:
         if self.state is _LEFT:
-            return _gone(self.intercept)
-        error = _twice(self.intercept)
+            return gone(self.intercept)
+        error = twice(self.intercept)
         if self.state is None or isinstance(self.state, Run):
             self.state = error
         elif isinstance(self.state, Again):
@@ -175,7 +185,7 @@ class Again:
 
     def __call__(self, request: Any) -> Any:
         if self._is_left:
-            raise _gone(self._intercept)
+            raise gone(self._intercept)
         if self._run.deadline is not None and monotonic() > self._run.deadline:
             raise _late(self._intercept)
         self._passes.append(None)
@@ -246,8 +256,8 @@ class AsyncNext:
 
     def _refusal(self) -> InterceptorError:
         if self._is_left:
-            return _gone(self._intercept)
-        self.verdict = _twice(self._intercept)
+            return gone(self._intercept)
+        self.verdict = twice(self._intercept)
         return self.verdict
 
 
@@ -266,7 +276,7 @@ class AsyncAgain:
 
     def __call__(self, request: Any) -> Coroutine[Any, Any, Any]:
         if self._is_left:
-            raise _gone(self._intercept)
+            raise gone(self._intercept)
         if self._run.deadline is not None and monotonic() > self._run.deadline:
             raise _late(self._intercept)
         going = self._inward(_afresh(request), self._run, self._driver)
@@ -315,7 +325,7 @@ def _afresh(request: Any) -> Any:
 
 def _late(intercept: Interceptor) -> DeadlineExceeded:
     error = DeadlineExceeded(
-        f"The run's deadline passed before {name_of(intercept)} called on.",
+        f"The run's deadline passed before the interceptor {_title(intercept)} called on.",
         hint="Allow more time, or make the interceptor faster.",
     )
     mark(error, plugin=_title(intercept))
@@ -329,7 +339,8 @@ def _blame(error: BaseException, intercept: Interceptor) -> None:
         mark(error, plugin=_title(intercept))
 
 
-def _twice(intercept: Interceptor) -> InterceptorError:
+def twice(intercept: Interceptor) -> InterceptorError:
+    """Return the error of an interceptor that called on again."""
     return InterceptorError(
         f"{name_of(intercept)} called call_next twice.",
         hint="Call it once; one that tries again asks for call_next.repeatable() first.",
@@ -343,7 +354,8 @@ def _hasty(intercept: Interceptor) -> InterceptorError:
     )
 
 
-def _gone(intercept: Interceptor) -> InterceptorError:
+def gone(intercept: Interceptor) -> InterceptorError:
+    """Return the error of an interceptor that calls on after its end."""
     return InterceptorError(
         f"{name_of(intercept)} called call_next after it had left.", hint="Call on while the interceptor runs."
     )

@@ -89,7 +89,7 @@ class Wrappers:
         return self._wraps
 
     def _interceptor(self, binding: InterceptorSpec) -> Interceptor:
-        return intercept_of(self.instances.get(binding.registration).plugin)
+        return intercept_of(self.instances.get(binding.registration).plugin, may_yield=binding.scope == "stream")
 
     def _request_layer(self, binding: InterceptorSpec) -> RequestLayer:
         found = (binding.path_prefix, binding.methods, binding.required)
@@ -115,5 +115,5 @@ class Wrappers:
                 log.warning("%s of %s adds no interceptors: %s", name, self.tenant, error)
                 continue
             for scope, function in middleware.added:
-                added.setdefault(scope, []).append(intercept_of(function))
+                added.setdefault(scope, []).append(intercept_of(function, may_yield=scope == "stream"))
         return added

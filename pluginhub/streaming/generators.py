@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from pluginhub import crossing
 from pluginhub.exceptions import Fatal, HookError
+from pluginhub.streaming.courses import Course
 
 __all__ = [
     "END",
@@ -25,6 +26,9 @@ __all__ = [
     "ashut",
     "astep",
     "generated",
+    "inside",
+    "interrupt",
+    "iterated",
     "shut",
     "step",
 ]
@@ -56,28 +60,39 @@ class Pulled(Protocol):
 
 def generated(made: Any) -> Items:
     """Return what a `stream` hook returned as an iterator. Raises `HookError` for what is none."""
-    if hasattr(made, "__aiter__"):
-        return cast(AsyncIterator[Any], aiter(made))
-    if isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping):
-        return iter(made)
-    if inspect.iscoroutine(made):
-        made.close()
+    items = iterated(made)
+    if items is not None:
+        return items
     raise HookError(
         f"A stream hook returned {type(made).__name__}, which is no generator.",
         hint="Yield the items: `yield data`, or `yield Item(data, cursor=…)`.",
     )
 
 
+def iterated(made: Any) -> Items | None:
+    """Return an iterator over the items of what plugin code returned; `None` where it holds none."""
+    if hasattr(made, "__aiter__"):
+        return cast(AsyncIterator[Any], aiter(made))
+    if isinstance(made, Iterable) and not isinstance(made, str | bytes | Mapping):
+        return iter(made)
+    if inspect.iscoroutine(made):
+        made.close()
+    return None
+
+
 class Threaded:
     """Pulls a synchronous generator in pool threads: a page a hop, handed over as it grows.
 
     The generator sees one context, and so one tenant, from its first item to its `finally`: a copy of the one this
-    object was made in, whichever threads it passes and whoever pulls.
+    object was made in, whichever threads it passes and whoever pulls. With `at_home`, a thread that waits for the
+    pulling task is the one it is advanced in, item by item: that thread goes on no sooner than the hop has ended.
     """
 
-    def __init__(self, generator: Iterator[Any]) -> None:
+    def __init__(self, generator: Iterator[Any], *, at_home: bool = False) -> None:
         self._generator = generator
+        self._at_home = at_home
         self._context = copy_context()
+        self._context.run(crossing.leave_home)  # a thread cannot wait for itself
         self._ready: deque[Any] = deque()
         self._hop: asyncio.Future[None] | None = None
         self._over = False
@@ -87,7 +102,7 @@ class Threaded:
         while not self._ready and not self._over:
             # A hop that outlived an earlier pull goes on: what it fetches has been asked for.
             if self._hop is None:
-                self._hop = self._in_thread(self._advance, min(n, PAGE_ITEMS))
+                self._hop = self._in_thread(self._advance, 1 if self._home() else min(n, PAGE_ITEMS))
             await self._fed(self._hop)
         if not self._ready and self._failure is not None:
             failure, self._failure = self._failure, None
@@ -96,10 +111,14 @@ class Threaded:
 
     async def close(self) -> None:
         if self._hop is not None:
-            await asyncio.wait({self._hop})  # its thread cannot be interrupted
+            if not self._over and not self._hop.done():
+                interrupt(self._generator)
+            await asyncio.wait({self._hop})  # of what its thread waits for, only layers of ours can be interrupted
         if not self._over:
             self._over = True
-            await self._in_thread(shut, self._generator)
+            self._hop = self._in_thread(shut, self._generator)
+            await asyncio.wait({self._hop})  # also by who closes again, when this wait is cancelled
+            self._hop.result()
 
     def _advance(self, n: int) -> None:
         until = monotonic() + PAGE_SECONDS
@@ -136,8 +155,13 @@ class Threaded:
             self._hop = None
             hop.result()
 
+    def _home(self) -> crossing.Home | None:
+        return crossing.home() if self._at_home else None
+
     def _in_thread(self, f: Callable[..., None], *args: Any) -> asyncio.Task[None]:
-        hop = crossing.in_stream_thread(self._context.run, f, *args)
+        home = self._home()
+        in_thread = crossing.in_stream_thread if home is None else home.run
+        hop = in_thread(self._context.run, f, *args)
         # A copy: what surrounds work in a pool thread looks at its context, while the generator is inside its own.
         return asyncio.get_running_loop().create_task(hop, context=self._context.copy())
 
@@ -145,8 +169,9 @@ class Threaded:
 class Looped:
     """Pulls an asynchronous generator on the process's loop, item by item, in a context of its own as above."""
 
-    def __init__(self, generator: AsyncIterator[Any]) -> None:
+    def __init__(self, generator: AsyncIterator[Any], course: Course | None = None) -> None:
         self._generator = generator
+        self._course = course
         self._context = copy_context()
         self._pulls = 0
         self._there: asyncio.AbstractEventLoop | None = None
@@ -154,17 +179,19 @@ class Looped:
 
     async def pull(self, n: int) -> list[Any]:
         self._pulls += 1
+        if self._course is not None:
+            self._course.asked = n
         if self._pulls % PAGE_ITEMS == 0:
             await asyncio.sleep(0)  # a generator that never waits would keep all others waiting
         if self._pulls == 1:
             self._there = _process_loop_elsewhere()
-        step = _inside(self._context, astep(self._generator))
+        step = inside(self._context, astep(self._generator))
         item = await (step if self._there is None else self._elsewhere(self._there, step))
         return [] if item is END else [item]
 
     async def close(self) -> None:
         there = _process_loop_elsewhere()
-        close = _inside(self._context, ashut(self._generator))
+        close = inside(self._context, ashut(self._generator))
         await (close if there is None else self._elsewhere(there, close))
 
     async def _elsewhere(self, there: asyncio.AbstractEventLoop, work: Awaitable[T]) -> T:
@@ -182,7 +209,7 @@ def _process_loop_elsewhere() -> asyncio.AbstractEventLoop | None:
 
 
 @types.coroutine
-def _inside(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def inside(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     """Await `work` with each of its steps in `context`; the awaiting task's own is neither seen nor touched."""
     step: Callable[[Any], Any] = work.send
     given: Any = None
@@ -233,6 +260,12 @@ async def ashut(generator: AsyncIterator[Any]) -> None:
             await close()
     except SystemExit as error:
         raise _fatal() from error
+
+
+def interrupt(generator: Iterator[Any]) -> None:
+    """Cut short what another thread waits for inside of a generator, where that can be done."""
+    if (cut_short := getattr(generator, "interrupt", None)) is not None:
+        cut_short()
 
 
 def _fatal() -> Fatal:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pluginhub import crossing, tenancy
-from pluginhub.streaming.generators import END, ashut, astep, shut, step
+from pluginhub.streaming.generators import END, ashut, shut, step
 from pluginhub.streaming.opened import Opened, item_of, open_generator
 from pluginhub.streaming.progress import follow, is_job
 from pluginhub.streaming.sources import open  # noqa: A004
+from pluginhub.streaming.turning import synchronous
 from pluginhub.types import HOST, Caller, Item, Tenant
 
 __all__ = ["Stream"]
@@ -90,17 +91,18 @@ class _Order:
 def _walk(order: _Order) -> Iterator[Item]:
     with tenancy.visit(order.tenant):
         opened = _begin(order)
+        items = synchronous(opened.generator)
     try:
         while True:
             with tenancy.visit(order.tenant):
-                item = _next(opened)
+                item = _next(opened, items)
             if item is END:
                 return
             yield item_of(item)
     finally:
         try:
             with tenancy.visit(order.tenant):
-                _close(opened)
+                shut(items)
         finally:
             opened.release()
 
@@ -121,20 +123,9 @@ def _begin(order: _Order) -> Opened:
     return open_generator(order.tenant, order.name, order.params, order.cursor, order.caller)
 
 
-def _next(opened: Opened) -> Any:
-    generator = opened.generator
+def _next(opened: Opened, items: Iterator[Any]) -> Any:
     try:
-        if isinstance(generator, AsyncIterator):
-            return crossing.on_loop(lambda _: astep(generator))
-        return step(generator)
+        return step(items)
     except Exception as error:
         opened.failed(error)
         raise
-
-
-def _close(opened: Opened) -> None:
-    generator = opened.generator
-    if isinstance(generator, AsyncIterator):
-        crossing.on_loop(lambda _: ashut(generator))
-    else:
-        shut(generator)

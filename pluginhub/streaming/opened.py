@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pluginhub import crossing, drivers, runs
-from pluginhub.context import Context, Run, Services
-from pluginhub.drivers import Node
-from pluginhub.exceptions import InvalidInput, PluginHubError, mark
+from pluginhub import crossing, runs
+from pluginhub.context import Context, Services
+from pluginhub.exceptions import InvalidInput, PluginHubError
 from pluginhub.handoffs import Turnstile
-from pluginhub.interceptors import around_calls
-from pluginhub.metrics import timings
-from pluginhub.pipelines import Call, errors_of
+from pluginhub.instances import Active
+from pluginhub.layers import Interceptor, Invocation
+from pluginhub.pipelines import errors_of
 from pluginhub.presence import presence
 from pluginhub.registry import registry
 from pluginhub.runtimes import Runtime
+from pluginhub.streaming.courses import Course
 from pluginhub.streaming.generators import Items, generated
+from pluginhub.streaming.wrapping import Layer, wrapped
 from pluginhub.types import Caller, Item, Tenant
 from pluginhub.ways import StreamSource
 
@@ -32,18 +34,24 @@ log = logging.getLogger("pluginhub.streaming")
 class Lease:
     """What a stream holds while it is open: its run, and the tenant's runtime."""
 
-    run: Run
+    course: Course
     runtime: Runtime
-    turnstile: Turnstile | None = None
+    turnstiles: Sequence[Turnstile] = ()
+    """Of the instances with state that it passes: the plugin's, and its interceptors'."""
     error: BaseException | None = None
     """What the stream failed with."""
 
+    def begin(self) -> None:
+        for turnstile in self.turnstiles:
+            presence.lost += not turnstile.attend()
+
     def end(self) -> None:
         try:
-            runs.end(self.run, self.error)
+            runs.end(self.course.run, self.error)
         finally:
-            if self.turnstile is not None:
-                self.turnstile.part()
+            self.course.end()
+            for turnstile in self.turnstiles:
+                turnstile.part()
             self.runtime.release()
 
 
@@ -57,26 +65,27 @@ class Opened:
     lease: Lease | None = None
     services: Services | None = None
 
+    @property
+    def course(self) -> Course | None:
+        return None if self.lease is None else self.lease.course
+
     def release(self) -> None:
         if self.lease is not None:
             self.lease.end()
 
     async def arelease(self) -> None:
         """The asynchronous twin of `release`: what the run opened ends in a thread, as it may block."""
-        if self.lease is None or self.lease.run.opened is None:
+        if self.lease is None or self.lease.course.run.opened is None:
             self.release()
         else:
             await crossing.in_thread(self.release)
 
     def failed(self, error: BaseException) -> None:
         """Mark, count and log what the generator raised."""
-        if self.lease is not None:
-            self.lease.error = error
-        if self.services is None:
+        if self.lease is None:
             return
-        _mark(error, self.services)
-        if not isinstance(error, InvalidInput):
-            timings(self.services.plugin, self.tenant.schema).failed()
+        self.lease.error = error
+        self.lease.course.noted(error, self.services)
         if not isinstance(error, PluginHubError):
             log.error("The stream %s of tenant %s failed", self.name, self.tenant, exc_info=error)
 
@@ -87,29 +96,43 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
     runtime = registry.acquire(tenant)
     try:
         source = runtime.links.stream(name)
-        run = runs.begin(runtime, caller=caller, cursor=cursor)
-        try:
-            generator = generated(drivers.run(_around(runtime, source), params, run))
-        except BaseException as error:
-            if isinstance(error, Exception):
-                _mark(error, source.services)
-            runs.end(run, error)
-            raise
+        found = [(each, _owner(runtime, each)) for each in runtime.wrappers.around("stream", name)]
+        course = Course(runs.begin(runtime, caller=caller, cursor=cursor))
     except BaseException:
         runtime.release()
         raise
-    if source.turnstile is not None:
-        presence.lost += not source.turnstile.attend()
-    return Opened(name, tenant, generator, Lease(run, runtime, source.turnstile), source.services)
+    turnstiles = [source.turnstile, *(owner.turnstile for _, owner in found if owner is not None)]
+    lease = Lease(course, runtime, [each for each in turnstiles if each is not None])
+    lease.begin()
+    try:
+        layers = [(intercept, None if owner is None else owner.services) for intercept, owner in found]
+        return Opened(name, tenant, _opened(source, layers, params, course), lease, source.services)
+    except BaseException as raised:
+        lease.error = error = course.noted(raised, source.services)
+        lease.end()
+        raise error  # noqa: B904 - it is the error itself, or has it as its cause
 
 
-def _around(runtime: Runtime, source: StreamSource) -> Node:
-    """Return the opening of a stream, inside the tenant's stream interceptors: they may change params, or refuse."""
+def _opened(source: StreamSource, layers: Sequence[Layer], params: Any, course: Course) -> Items:
+    """Open a plugin's stream inside the tenant's interceptors of streams."""
 
-    def opening(params: Any, run: Run) -> Any:
-        return source.hook(_checked(source.plugin.Params, params), Context((run, source.services)))
+    def hook(params: Any) -> Any:
+        return source.hook(_checked(source.plugin.Params, params), Context((course.run, source.services)))
 
-    return around_calls(source.name, runtime.wrappers.around("stream", source.name), Call(opening))
+    if not layers:
+        return generated(hook(params))
+    request = Invocation(source.name, params, course.run.caller, course.run.id)
+    return wrapped(layers, hook, source.services, course).open(request)
+
+
+def _owner(runtime: Runtime, intercept: Interceptor) -> Active | None:
+    """Return the instance that an interceptor belongs to: it is the plugin's own hook, or what that added."""
+    plugin = getattr(intercept, "__self__", None)
+    for active in runtime.instances.actives().values():
+        added = [function for _, function in active.services.middleware.added]
+        if active.plugin is plugin or intercept in added or plugin in added:
+            return active
+    return None
 
 
 def item_of(data: Any) -> Item:
@@ -124,7 +147,3 @@ def _checked(model: type[BaseModel] | None, params: Any) -> Any:
         return model.model_validate(params)
     except ValidationError as error:
         raise InvalidInput("The params do not fit.", errors=errors_of(error)) from error
-
-
-def _mark(error: BaseException, services: Services) -> None:
-    mark(error, registration=services.name, plugin=services.plugin)

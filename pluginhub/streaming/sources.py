@@ -11,6 +11,7 @@ from pluginhub.exceptions import HookError
 from pluginhub.streaming.generators import Looped, Pulled, Threaded
 from pluginhub.streaming.opened import Opened, item_of, open_generator
 from pluginhub.streaming.progress import follow, is_job
+from pluginhub.streaming.turning import completed
 from pluginhub.types import Caller, Item
 
 __all__ = ["Source", "open"]
@@ -84,10 +85,11 @@ async def open(name: str, params: Any = None, *, cursor: Any = None, caller: Cal
     tenant = tenancy.current()
     if is_job(name):
         return Source(await follow(tenant, name, cursor, caller))
-    return Source(await crossing.in_thread(open_generator, tenant, name, params, cursor, caller))
+    opening = crossing.in_thread(open_generator, tenant, name, params, cursor, caller)
+    return Source(await completed(opening, lambda opened: Source(opened).close()))
 
 
 def _pulled(opened: Opened) -> Pulled:
     generator = opened.generator
     with tenancy.enter(opened.tenant), tenancy.fenced():  # what is current here is so in every pull
-        return Looped(generator) if isinstance(generator, AsyncIterator) else Threaded(generator)
+        return Looped(generator, opened.course) if isinstance(generator, AsyncIterator) else Threaded(generator)
