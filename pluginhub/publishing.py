@@ -17,7 +17,7 @@ from django.db import connections, transaction
 from django.db.models import Max
 from django_tenants.utils import get_tenant_database_alias
 
-from pluginhub import loading, tenancy
+from pluginhub import loading, points, tenancy
 from pluginhub.configuration import (
     Change,
     Configuration,
@@ -302,7 +302,7 @@ def _announce(tenant: Tenant, number: int, told: list[Change]) -> None:
 
 
 def _problems(tenant: Tenant, draft: Configuration, newest: Configuration) -> list[Problem]:
-    return validate(draft, loading.catalog(), _allowed(tenant), live=newest)
+    return validate(draft, loading.catalog(), _allowed(tenant), live=newest, points=points.declared())
 
 
 def _allowed(tenant: Tenant) -> frozenset[str] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from pluginhub import injection, loading, providers
 from pluginhub.configuration.constraints import Problem
@@ -19,7 +20,7 @@ from pluginhub.loading import Entry
 from pluginhub.plugins import CompositePlugin, Plugin
 from pluginhub.types import Tenant
 
-__all__ = ["Plugins"]
+__all__ = ["Plugins", "mismatch"]
 
 
 class Plugins:
@@ -64,8 +65,7 @@ class Plugins:
         targets = _in_order(spec)
         for index in range(1, len(targets)):
             giver, taker = targets[index - 1], targets[index]
-            gives, takes = self._output(configuration, giver), self._input(configuration, taker)
-            reason = _mismatch(gives, takes) if gives and takes else ""
+            reason = mismatch(self.output_of(configuration, giver), self.input_of(configuration, taker))
             if reason:
                 yield index, f"{taker!r} does not take what {giver!r} returns: {reason}"
 
@@ -152,12 +152,14 @@ class Plugins:
 
     # What goes along a chain
 
-    def _input(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+    def input_of(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+        """Return what a target takes, as far as it is known."""
         first = _end(configuration, name, 0)
         cls = self._classes.get(first) if first else None
         return cls.Input if cls else None
 
-    def _output(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+    def output_of(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
+        """Return what a target gives, as far as it is known."""
         last = _end(configuration, name, -1)
         cls = self._classes.get(last) if last else None
         return cls.Output if cls else None
@@ -199,13 +201,16 @@ def _in_order(spec: ChainSpec | CompositionSpec) -> list[str]:
     return [member.target for member in spec.members] if spec.strategy == "sequence" else []
 
 
-def _mismatch(gives: type[BaseModel], takes: type[BaseModel]) -> str:
-    """Return why values of one model cannot be those of the other, as far as their schemas surely tell."""
-    if issubclass(gives, takes):
+def mismatch(gives: Any, takes: Any) -> str:
+    """Return why values of one type cannot be those of the other, as far as their schemas surely tell."""
+    if gives is None or takes is None or gives is takes or _is_kind_of(gives, takes):
         return ""
-    given, taken = gives.model_json_schema(mode="serialization"), takes.model_json_schema(mode="validation")
+    given, taken = _schema(gives, "serialization"), _schema(takes, "validation")
+    kinds = given.get("type"), taken.get("type")
+    if all(kinds) and kinds[0] != kinds[1] and kinds != ("integer", "number"):
+        return f"it is {kinds[0]}, not {kinds[1]}."
     offered: dict[str, Any] = given.get("properties", {})
-    if given.get("type") != "object" or taken.get("type") != "object" or given.get("additionalProperties"):
+    if kinds != ("object", "object") or given.get("additionalProperties"):
         return ""
     for field in taken.get("required", ()):
         if field not in offered:
@@ -215,3 +220,14 @@ def _mismatch(gives: type[BaseModel], takes: type[BaseModel]) -> str:
         if all(kinds) and kinds[0] != kinds[1] and kinds != ("integer", "number"):
             return f"the field {field!r} is {kinds[0]}, not {kinds[1]}."
     return ""
+
+
+def _is_kind_of(gives: Any, takes: Any) -> bool:
+    return isinstance(gives, type) and isinstance(takes, type) and issubclass(gives, takes)
+
+
+def _schema(kind: Any, mode: Literal["serialization", "validation"]) -> dict[str, Any]:
+    try:
+        return TypeAdapter(kind).json_schema(mode=mode)
+    except PydanticUserError:  # JSON knows nothing like it
+        return {}

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pluginhub import tenancy
 from pluginhub.configuration.constraints import Problem, broken
 from pluginhub.configuration.fitting import Plugins
+from pluginhub.configuration.hanging import Hosted, unhung
 from pluginhub.configuration.nesting import contradicting
 from pluginhub.configuration.values import (
     ChainSpec,
@@ -28,26 +29,34 @@ def validate(
     allowed: Collection[str] | None = None,
     *,
     live: Configuration | None = None,
+    points: Mapping[str, Hosted] = {},
 ) -> list[Problem]:
     """Return what is wrong with the current tenant's configuration; empty when it can be published.
 
     `entries` is the catalog, `allowed` the plugins this tenant may use (`None`: all). Imports the plugins of enabled
     targets. A plugin that is missing or cannot be imported is no problem where `live` uses it in the same way: a lost
-    package must not keep an operator from publishing something else.
+    package must not keep an operator from publishing something else. `points` are those that the host declares; others
+    may be declared elsewhere.
     """
     plugins = Plugins(tenancy.current(), entries, allowed, live)
     view = _View(configuration, plugins, _owners(configuration))
-    points = configuration.points.values()
+    hung = configuration.points.values()
     problems = [
         *broken(configuration),
         *(problem for kind, spec in configuration.targets() for problem in view.target(kind, spec)),
         *(problem for spec in configuration.interceptors for problem in view.interceptor(spec)),
         *contradicting(configuration, entries, live),
-        *(problem for spec in points for problem in view.used("point", spec.point, spec.targets)),
+        *(problem for spec in hung for problem in view.used("point", spec.point, spec.targets)),
     ]
     # Types are compared, and services looked for, along what exists and ends.
     return (
-        problems or [*_cycles(configuration)] or [*_unfitting(configuration, plugins), *plugins.unserved(configuration)]
+        problems
+        or [*_cycles(configuration)]
+        or [
+            *_unfitting(configuration, plugins),
+            *unhung(configuration, plugins, points, live),
+            *plugins.unserved(configuration),
+        ]
     )
 
 

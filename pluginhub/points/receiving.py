@@ -39,7 +39,7 @@ def connect(
             point.emit(data(sent["instance"]) if "instance" in sent else data(sender=sender, **sent))
 
     uid = ("pluginhub.point", point.name, _identity(data), _identity(when))
-    signal.connect(receive, sender=sender, weak=False, dispatch_uid=uid)  # type: ignore[arg-type]
+    signal.connect(receive, sender=sender, weak=False, dispatch_uid=uid)
     return partial(_disconnect, signal, sender, uid)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel
 
 from pluginhub import Context, Plugin, Stop, publishing, tenancy
 from pluginhub.configuration import Configuration, PointSpec, RegistrationSpec
-from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, NotReady, place_of
+from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, NotReady, PublishRefused, place_of
 from pluginhub.models import Job, StoredValue
 from pluginhub.points import Point
 from pluginhub.registry import registry
@@ -127,9 +127,51 @@ class Meeting(Plugin):
         return value
 
 
+class Shipment(BaseModel):
+    weight: float
+
+
+class Quote(BaseModel):
+    price: float
+
+
+class Priced(Plugin):
+    """Price a shipment."""
+
+    Input = Shipment
+    Output = Quote
+
+    def process(self, value: Any, context: Context) -> Any:
+        return {"price": value["weight"] * 2}
+
+
+class Rounded(Plugin):
+    """Round a price."""
+
+    Input = Quote
+    Output = Quote
+
+    def process(self, value: Any, context: Context) -> Any:
+        return {"price": round(value["price"])}
+
+
 PLUGINS = {
     each.__name__.lower(): f"{__name__}:{each.__name__}"
-    for each in (Add, Double, Silent, Emptying, Failing, Words, Stopping, Fragile, Slow, Keeping, Meeting)
+    for each in (
+        Add,
+        Double,
+        Silent,
+        Emptying,
+        Failing,
+        Words,
+        Stopping,
+        Fragile,
+        Slow,
+        Keeping,
+        Meeting,
+        Priced,
+        Rounded,
+    )
 }
 
 
@@ -165,18 +207,18 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return sync if request.param == "sync" else async_to_sync(acall)
 
 
-def hang(*names: str, point: str = "test.point", **config: dict[str, Any]) -> None:
+def hang(*names: str, point: str = "test.point", config: Mapping[str, dict[str, Any]] = {}) -> None:
     """Publish registrations, named after their plugins with anything behind a dash, and hang them on a point."""
-    specs = {name: RegistrationSpec(name=name, plugin=name.split("-")[0]) for name in names}
-    for name, about in config.items():
-        specs[name] = specs[name].model_copy(update={"config": about})
+    specs = {
+        name: RegistrationSpec(name=name, plugin=name.split("-")[0], config=config.get(name, {})) for name in names
+    }
     points = {point: PointSpec(point=point, targets=names)} if names else {}
     publishing.apply_configuration(Configuration(registrations=specs, points=points), author="test")
 
 
 class TestChain:
     def test_each_takes_what_the_one_before_gave(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
-        hang("add", "double", add={"by": 5})
+        hang("add", "double", config={"add": {"by": 5}})
         assert ask(make(output=int), 1) == 12
 
     def test_one_that_stops_ends_it(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
@@ -202,7 +244,7 @@ class TestAll:
         assert ask(make("all", input=int, output=float), 3) == [6.0, 4.0, 7.0]
 
     def test_each_takes_a_copy_of_its_own(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
-        hang("add", "add-two", **{"add-two": {"by": 2}})
+        hang("add", "add-two", config={"add-two": {"by": 2}})
         assert ask(make("all"), [10]) == [11, 12]
 
     def test_a_result_that_does_not_fit_names_its_target(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
@@ -257,7 +299,7 @@ class TestFirst:
         assert ask(make("first"), [10]) == 11
 
     def test_where_all_fail_the_last_error_is_raised(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
-        hang("failing", "failing-too", "silent", **{"failing-too": {"words": "never"}})
+        hang("failing", "failing-too", "silent", config={"failing-too": {"words": "never"}})
         with pytest.raises(LookupError, match="never") as caught:
             ask(make("first"), 1)
         assert place_of(caught.value).steps == (("test.point", "failing-too"),)
@@ -267,7 +309,7 @@ class TestFirst:
         assert ask(make("first", output=int), 1) == "ours"
 
     def test_after_the_deadline_nobody_else_is_asked(self, in_acme: Tenant, make: Any, ask: Ask) -> None:
-        hang("slow", "keeping", slow={"seconds": 0.3})
+        hang("slow", "keeping", config={"slow": {"seconds": 0.3}})
         point = make("first")
         with pytest.raises(DeadlineExceeded) as caught:
             ask(point, 1, timeout=0.1)
@@ -447,7 +489,7 @@ class TestSignals:
             ends.append(point.on(signal, sender=sender, data=data))
         signal.send("a")
         signal.send("b")
-        assert sorted(job.data for job in Job.objects.all()) == ["one a", "one b", "two a"]
+        assert sorted(str(job.data) for job in Job.objects.all()) == ["one a", "one b", "two a"]
 
     def test_the_same_connection_twice_emits_once(self, in_acme: Tenant, point: Point, ends: Any) -> None:
         hang("words")
@@ -512,3 +554,58 @@ class TestSignals:
         ends.append(point.on(signal, data=lambda sender: 1))
         with pytest.raises(InvalidInput):
             signal.send(None)
+
+
+class TestPublishing:
+    """Types that surely do not fit are refused in words, where the point is declared."""
+
+    @pytest.mark.parametrize(
+        ("several", "types", "names", "said"),
+        [
+            ("chain", (Quote, None), ["priced"], "'priced' does not take what the host passes: the field 'weight'"),
+            (
+                "chain",
+                (int, None),
+                ["priced"],
+                "'priced' does not take what the host passes: it is integer, not object",
+            ),
+            ("chain", (Shipment, Quote), ["priced", "priced-too"], "'priced-too' does not take what 'priced' returns"),
+            ("chain", (None, Shipment), ["priced"], "'priced' does not give what the host expects: the field 'weight'"),
+            ("all", (Shipment, None), ["priced", "rounded"], "'rounded' does not take what the host passes"),
+            ("first", (Shipment, None), ["priced", "rounded"], "'rounded' does not take what the host passes"),
+            ("all", (None, list[Quote]), ["priced"], "'priced' does not give what the host expects: it is object"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(
+        self, in_acme: Tenant, make: Any, several: str, types: tuple[Any, Any], names: list[str], said: str
+    ) -> None:
+        make(several, input=types[0], output=types[1])
+        with pytest.raises(PublishRefused) as caught:
+            hang(*names)
+        ((kind, name, field, message),) = caught.value.problems
+        assert (kind, name, field) == ("point", "test.point", "targets")
+        assert message.startswith(said)
+
+    @pytest.mark.parametrize("several", ["chain", "all", "first"])
+    def test_what_fits_or_tells_nothing_is_published(self, in_acme: Tenant, make: Any, several: str) -> None:
+        make(several, input=Shipment, output=Quote)
+        hang("priced", *(["rounded"] if several == "chain" else ["priced-too"]))
+        hang("add", "words")
+
+    def test_a_point_that_nobody_here_declares_is_published(self, in_acme: Tenant) -> None:
+        hang("priced", point="test.elsewhere")
+
+    def test_a_host_that_has_changed_keeps_nobody_from_publishing_something_else(
+        self, in_acme: Tenant, make: Any
+    ) -> None:
+        hang("priced")
+        make(input=int)
+        draft = publishing.configuration_at("draft")
+        more = RegistrationSpec(name="add", plugin="add")
+        wanted = draft.model_copy(update={"registrations": {**draft.registrations, "add": more}})
+        publishing.apply_configuration(wanted, author="test")
+        changed = RegistrationSpec(name="priced", plugin="priced", title="Anew")
+        with pytest.raises(PublishRefused, match="does not take"):
+            publishing.apply_configuration(
+                wanted.model_copy(update={"registrations": {"priced": changed, "add": more}}), author="test"
+            )

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import ProgrammingError
 
-from pluginhub import building, configuration, loading, providers, publishing, tenancy
+from pluginhub import building, configuration, loading, points, providers, publishing, tenancy
 from pluginhub.configuration import ChainSpec, Configuration, Problem
 from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import AllowedPlugin
@@ -84,7 +84,7 @@ def _problems(tenant: Tenant, *, drafts: bool) -> Iterator[tuple[str, str]]:
 
 
 def _found(tenant: Tenant, value: Configuration) -> list[Problem]:
-    found = configuration.validate(value, loading.catalog(), _allowed(tenant))
+    found = configuration.validate(value, loading.catalog(), _allowed(tenant), points=points.declared())
     unfit = {(kind, name) for kind, name, *_ in found}
     services = providers.of(tenant).hold()
     try:
