@@ -137,10 +137,8 @@ class Instances:
     def breakers(self) -> dict[str, Breaker]:
         """Return the breakers of registrations that are up, by name."""
         found = {}
-        for name, active in self.actives().items():
-            spec = self.configuration.registrations.get(name)
-            breaker = active.breaker(spec) if active.breakers and spec is not None else None
-            if breaker is not None:
+        for name, active in self._actives.copy().items():
+            if active.breakers and (breaker := active.breaker(self.configuration.registrations[name])) is not None:
                 found[name] = breaker
         return found
 

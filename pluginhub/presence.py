@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.utils import timezone
 
@@ -17,11 +17,14 @@ from pluginhub.exceptions import PluginHubError
 from pluginhub.fleet.models import Process
 from pluginhub.loading import Code
 
-__all__ = ["GONE_SECONDS", "SEEN_SECONDS", "Presence", "Problem", "presence", "reason"]
+__all__ = ["GONE_SECONDS", "SEEN_SECONDS", "Breakers", "Presence", "Problem", "presence", "reason"]
 
 SEEN_SECONDS = 5.0
 """How often a process says in the fleet that it lives."""
 GONE_SECONDS = 60.0
+
+Breakers: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""The circuit breakers that are not closed: by schema and registration, as `Breaker.data` tells of them."""
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
@@ -81,7 +84,7 @@ class Presence:
         self._said: dict[str, Any] = {}
         self._at = float("-inf")
 
-    def data(self, revisions: Mapping[str, int], code: Code) -> dict[str, Any]:
+    def data(self, revisions: Mapping[str, int], code: Code, breakers: Breakers) -> dict[str, Any]:
         """Return the state as JSON."""
         problem = self.generation_problem
         stray = f"This machine has another {', '.join(code.strays)} than the fleet." if code.strays else ""
@@ -92,11 +95,12 @@ class Presence:
             "revisions": dict(revisions),
             "problems": {schema: problem.data() for schema, problem in list(self.problems.items())},
             "lost": self.lost,
+            "breakers": breakers,
         }
 
-    def say(self, revisions: Mapping[str, int], code: Code) -> None:
+    def say(self, revisions: Mapping[str, int], code: Code, breakers: Breakers) -> None:
         """Write the row where it says something new, or is due; remove those of processes long silent. In `PUBLIC`."""
-        state = self.data(revisions, code)
+        state = self.data(revisions, code, breakers)
         is_due = time.monotonic() - self._at >= SEEN_SECONDS
         if not is_due and state == self._said:
             return

@@ -140,7 +140,7 @@ class Registry(Kept):
 
     def say(self) -> None:
         """Write this process's row of the fleet, if there is news."""
-        tenancy.gate(PUBLIC, presence.say, self.running(), loading.current())
+        tenancy.gate(PUBLIC, presence.say, self.running(), loading.current(), self.breakers())
 
     def leave(self) -> None:
         """Take everything down in this thread: for a process that ends by itself. One that is killed skips this."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pluginhub import crossing, handoffs, loading, replacing, tenancy
 from pluginhub.background import Background
 from pluginhub.conf import settings
-from pluginhub.presence import presence
+from pluginhub.presence import Breakers, presence
 from pluginhub.runtimes import Runtime
 from pluginhub.types import Tenant
 
@@ -137,6 +137,15 @@ class Kept:
     def running(self) -> dict[str, int]:
         """Return the revision that runs here, by schema."""
         return {schema: runtime.revision for schema, runtime in list(self._runtimes.items())}
+
+    def breakers(self) -> Breakers:
+        """Return the circuit breakers that are not closed, by schema and registration."""
+        found: dict[str, dict[str, Any]] = {}
+        for schema, runtime in list(self._runtimes.items()):
+            for name, breaker in runtime.instances.breakers().items():
+                if (data := breaker.data()) is not None:
+                    found.setdefault(schema, {})[name] = data
+        return found
 
     def runtimes(self) -> list[Runtime]:
         """Return the runtimes that are loaded, for the one who brings new code."""
