@@ -17,7 +17,7 @@ from typing import Any
 from pluginhub.context import Run
 from pluginhub.drivers import SYNC, Colour, Driver, Node, drive
 
-__all__ = ["Inward", "caller", "inward"]
+__all__ = ["Inward", "asynchronously", "caller", "inward"]
 
 Inward = Callable[[Any, Run, Driver], Any]
 """How an asynchronous layer calls on: a coroutine function `(request, run, driver)`."""
@@ -60,6 +60,22 @@ def inward(node: Node) -> Inward:
             parcel.unpack()
 
     return go
+
+
+def asynchronously(node: Node) -> Node:
+    """Return a node to be run on a loop from its outermost code on: what crosses is carried from there."""
+    return node if node.colour is not Colour.SYNC else _Outermost(node)
+
+
+class _Outermost(Node):
+    __slots__ = ("_inward",)
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(Colour.ASYNC)
+        self._inward = inward(node)
+
+    async def run(self, value: Any, run: Run, driver: Driver) -> Any:
+        return await self._inward(value, run, driver)
 
 
 class _Carried(Node):

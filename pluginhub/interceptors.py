@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pluginhub import drivers
+from pluginhub.carrying import asynchronously
 from pluginhub.context import Run
 from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import InterceptorError, Stop, survivable
@@ -35,16 +36,18 @@ def compose(*interceptors: Any) -> Interceptor:
     if all(colour_of_interceptor(layer) is Colour.SYNC for layer in layers):
 
         def composed(request: Any, call_next: Callable[[Any], Any]) -> Any:
-            return drivers.run(around_sync, request, _Passing(_callable(call_next)))
+            return drivers.run(around_sync, request, _Passing(_synchronous(call_next)))
 
         setattr(composed, _LAYERS, layers)
         return composed
 
-    around_async = layered(layers, Call(_acore))
+    around_either = {
+        Colour.SYNC: asynchronously(around_sync),
+        Colour.ASYNC: asynchronously(layered(layers, Call(_acore))),
+    }
 
     async def acomposed(request: Any, call_next: Callable[[Any], Any]) -> Any:
-        is_async = colour_of_interceptor(_callable(call_next)) is Colour.ASYNC
-        node = around_async if is_async else around_sync
+        node = around_either[colour_of_interceptor(_callable(call_next))]
         return await drivers.arun(node, request, _Passing(call_next), anywhere=True)
 
     setattr(acomposed, _LAYERS, layers)
@@ -114,6 +117,15 @@ def _callable(call_next: Any) -> Callable[[Any], Any]:
     if not callable(call_next):
         raise InterceptorError(f"{call_next!r} is no call_next.", hint="Pass a function of the request.")
     return call_next  # type: ignore[no-any-return]
+
+
+def _synchronous(call_next: Any) -> Callable[[Any], Any]:
+    if colour_of_interceptor(_callable(call_next)) is Colour.SYNC:
+        return call_next  # type: ignore[no-any-return]
+    raise InterceptorError(
+        f"{call_next!r} is asynchronous, and the interceptors around it are not.",
+        hint="Compose them with an asynchronous one, or pass a synchronous function.",
+    )
 
 
 class _Invoking(Node):
