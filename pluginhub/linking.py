@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pluginhub import compositions
+from pluginhub.breakers import broken
+from pluginhub.caching import Terms, kept
 from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, StepSpec
 from pluginhub.drivers import Node, colour_of
 from pluginhub.exceptions import HookError, NotReady, UnknownTarget
@@ -100,7 +102,9 @@ class Links:
         function = getattr(active.plugin, method) if method else handlers_of(active).get(handler)
         if function is None:
             raise NotReady(f"The plugin of {registration!r} does not handle {handler!r}.", hint="Check its activate.")
-        node = around_calls(name, self.wrappers.around("job", name), timed(function, active.services))
+        spec = self.configuration.registrations[registration]
+        node = broken(timed(function, active.services), active.breaker(spec), registration, spec.plugin)
+        node = around_calls(name, self.wrappers.around("job", name), node)
         return Way(node, self._turnstiles({registration}))
 
     def point(self, name: str, *, lenient: bool = False) -> Hung | None:
@@ -223,7 +227,19 @@ class Links:
 
     def _registration(self, spec: RegistrationSpec) -> Node:
         active = self.instances.get(spec.name)
-        return compositions.link(active.plugin, active.services)
+        node = compositions.link(active.plugin, active.services)
+        node = broken(node, active.breaker(spec), spec.name, spec.plugin)
+        return kept(node, active.plugin, active.services, self._terms(spec))
+
+    def _terms(self, spec: RegistrationSpec) -> Terms:
+        return Terms(
+            seconds=spec.cache_seconds,
+            failures=spec.cache_failures,
+            code=self.instances.code.digest(spec.plugin),
+            config=spec.config,
+            config_version=spec.config_version,
+            resets=partial(self.resets.cache, spec.name),
+        )
 
     def _step(self, step: StepSpec) -> tuple[str, Node, bool]:
         label, about = step.label or step.target, step.model_dump(exclude={"target", "label", "fallback"})
