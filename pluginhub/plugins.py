@@ -22,7 +22,17 @@ Strategy = Literal["sequence", "parallel", "first", "merge"]
 """How a composite's children run: one after the other, side by side (a list), first that succeeds, or side by side
 into a mapping under each child's key."""
 
-HOOKS = ("activate", "deactivate", "process", "stream", "intercept", "get_state", "restore_state", "health")
+HOOKS = (
+    "activate",
+    "deactivate",
+    "cache_key",
+    "process",
+    "stream",
+    "intercept",
+    "get_state",
+    "restore_state",
+    "health",
+)
 
 
 class Plugin:
@@ -37,6 +47,10 @@ class Plugin:
     `restore_state(state)`
         After `activate`, when an older instance of this registration handed its state over: what `get_state` returned,
         migrated to this class's `state_version`. If it raises, the older instance serves on.
+    `cache_key(value, context)`
+        Before `process`, where the operator has this registration's results kept: a `str` that tells this input's
+        result from others, or `None` not to keep it. Without it the input as JSON is the key. Say here what else the
+        result depends on, above all the caller: else what one may see is given to all.
     `process(value, context)`
         Each run: takes a value, returns the result. Raise `Refuse`, `RetryLater` or `Fatal` to choose what happens
         next; return or raise `Stop(value)` to end the chain.
