@@ -88,7 +88,9 @@ class Links:
         hook = hook_of(active.plugin, "stream")
         if hook is None:
             raise NotReady(f"The plugin of {name!r} has no stream hook any more.", hint="Check its version.")
-        return StreamSource(name, active.plugin, hook, active.services, colour_of(hook), active.turnstile)
+        spec = self.configuration.registrations.get(name)
+        breaker = active.breaker(spec) if spec is not None else None
+        return StreamSource(name, active.plugin, hook, active.services, colour_of(hook), active.turnstile, breaker)
 
     def handler(self, name: str) -> Way:
         """Return what handles jobs named `name`: a target, or `<registration>.<handler>`. May activate."""

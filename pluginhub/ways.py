@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluginhub.breakers import Breaker
 from pluginhub.context import Services
 from pluginhub.drivers import Colour, Node
 from pluginhub.handoffs import Turnstile
@@ -56,6 +57,7 @@ class StreamSource:
     colour: Colour
     turnstile: Turnstile | None = None
     """Where the stream is counted while it is open, if the instance has state to hand over."""
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,5 @@ class RequestLayer:
     intercept: Interceptor | None
     problem: str = ""
     registration: str = ""
+    turnstile: Turnstile | None = None
+    """Where requests are counted, if the instance has state to hand over."""

@@ -98,6 +98,7 @@ def open_generator(tenant: Tenant, name: str, params: Any, cursor: Any, caller: 
         source = runtime.links.stream(name)
         found = [(each, _owner(runtime, each)) for each in runtime.wrappers.around("stream", name)]
         course = Course(runs.begin(runtime, caller=caller, cursor=cursor))
+        course.enter(source.breaker, source.services)
     except BaseException:
         runtime.release()
         raise
