@@ -102,14 +102,32 @@ def contradictions(layers: Sequence[Layer[T]]) -> list[Contradiction]:
 
 
 def decided(layers: Sequence[Layer[T]]) -> dict[Layer[T], list[Constraint]]:
-    """Return the layers whose place comes from a constraint, against their position, with those constraints."""
-    places = {layer: place for place, layer in enumerate(layers)}
-    found: dict[Layer[T], dict[Constraint, None]] = {}
-    for outer, inner, constraint in _pairs(layers):
-        if places[outer] > places[inner]:
-            for layer in (outer, inner):
-                found.setdefault(layer, {})[constraint] = None
-    return {layer: list(said) for layer, said in found.items()}
+    """Return the layers that constraints take from where their position puts them, as few as tell the order.
+
+    Each comes with the constraints that do. Raises `Contradiction`.
+    """
+    order, places = ordered(layers), {layer: place for place, layer in enumerate(layers)}
+    found = constraints(layers)
+    bound, saying = {end for each in found for end in (each.outer, each.inner)}, {each.by for each in found}
+    # Who is not spoken of stays; then as many as can; then rather those that are only spoken of.
+    kept = _rising([(places[each], (each.plugin not in bound, 1, each.plugin not in saying)) for each in order])
+    moved: dict[Layer[T], list[Constraint]] = {}
+    for layer in order:
+        if places[layer] not in kept:
+            about = [(outer, inner, each) for outer, inner, each in _pairs(layers) if layer in (outer, inner)]
+            against = [each for outer, inner, each in about if places[outer] > places[inner]]
+            moved[layer] = list(dict.fromkeys(against or [each for *_, each in about]))
+    return moved
+
+
+def _rising(places: Sequence[tuple[int, tuple[int, int, int]]]) -> set[int]:
+    """Return places that rise from left to right: those that weigh most together."""
+    nothing: tuple[tuple[int, int, int], list[int]] = ((0, 0, 0), [])
+    best = [nothing]
+    for place, (first, second, third) in places:
+        (one, two, three), before = max(each for each in best if not each[1] or each[1][-1] < place)
+        best.append(((one + first, two + second, three + third), [*before, place]))
+    return set(max(best)[1])
 
 
 def _pairs(layers: Sequence[Layer[T]]) -> Iterator[tuple[Layer[T], Layer[T], Constraint]]:

@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from pluginhub import loading
 from pluginhub.admin.drafts import DraftAdmin, DraftForm
-from pluginhub.admin.targets import joined, target_choices
+from pluginhub.admin.onions import adding, choice, onions
+from pluginhub.admin.targets import target_choices
 from pluginhub.models import InterceptorBinding, Registration
 
 __all__ = ["InterceptorBindingAdmin"]
@@ -31,6 +32,8 @@ class InterceptorForm(DraftForm):
         if "targets" in self.fields:
             self.fields["targets"].choices = target_choices()[1:]  # type: ignore[attr-defined]
             self.fields["targets"].help_text = _("None ticked: every call from outside.")
+        if "position" in self.fields:
+            self.fields["position"].help_text = _("Lower ones stand further out, unless a plugin says otherwise.")
 
     def own_name(self) -> tuple[str, str]:
         return "interceptor", self.instance.registration.name if self.instance.registration_id else ""
@@ -56,14 +59,19 @@ class InterceptorBindingAdmin(DraftAdmin):
         (_("Which targets"), {"fields": ["targets"], "description": _("For calls, jobs and streams.")}),
     )
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        shown = extra_context or {}
+        if request.method == "GET" and "_popup" not in request.GET and self.has_view_or_change_permission(request):
+            shown = {"onions": onions(self.admin_site.name), "adding": ", ".join(adding()), **shown}
+        return super().changelist_view(request, shown)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("targets")
 
     @admin.display(description=_("Which"))
     def shown_choice(self, row: InterceptorBinding) -> str:
         """What it wraps, of all that its scope has."""
-        chosen = [row.methods, row.path_prefix, joined([target.name for target in row.targets.all()], "·", none="")]
-        return " ".join(filter(None, chosen)) or str(_("all"))
+        return choice(row)
 
 
 def _plain(widget: Any) -> None:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from contextvars import Context as Variables
 from io import StringIO
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection as default_connection
 from django.http import HttpRequest
+from django.test.utils import CaptureQueriesContext
 from pydantic import BaseModel
 
 from pluginhub import Context, Plugin, execution, jobs, loading, ordering, publishing
+from pluginhub.admin.onions import Onion
+from pluginhub.admin.pictures import Ring
 from pluginhub.configuration import Configuration, InterceptorSpec, RegistrationSpec, nesting
 from pluginhub.exceptions import PublishRefused
 from pluginhub.middleware import entering
 from pluginhub.models import InterceptorBinding, Registration
 from pluginhub.registry import registry
 from pluginhub.types import Scope, Tenant
+from tests.integration.adminsite import client_of, errors, text, url
 from tests.integration.hub import Hub
 
 Become = Callable[..., None]
 OWN = "(its plugin says so)"
+connection: Any = default_connection
 SCOPES: list[Scope] = ["request", "call", "job", "stream"]
 
 
@@ -272,3 +281,174 @@ def test_the_check_before_a_deploy_names_a_contradiction(in_acme: Tenant, become
     with pytest.raises(CommandError):
         call_command("pluginhub_check", "--all", stdout=(said := StringIO()), stderr=said)
     assert "interceptor marking position: Around calls, 'marking' stands outside 'outside'" in said.getvalue()
+
+
+def bind(scope: Scope, *names: str, **about: Any) -> None:
+    """Bind rows of the draft, positioned in this order."""
+    for at, name in enumerate(names, 1):
+        made, _ = Registration.objects.get_or_create(name=name, defaults={"plugin": name, "config": {"mark": name[0]}})
+        InterceptorBinding.objects.create(registration=made, scope=scope, position=at, **about)
+
+
+class Operator:
+    """Somebody at acme's admin; a server's threads are in no tenant that a test has entered."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._client = client_of(User.objects.create_superuser("root", password="root"), tenant)
+
+    def get(self, path: str) -> Any:
+        return self._ask(self._client.get, path)
+
+    def post(self, path: str, form: dict[str, Any]) -> Any:
+        return self._ask(self._client.post, path, form)
+
+    def _ask(self, ask: Callable[..., Any], *given: Any) -> Any:
+        before = connection.tenant
+        try:
+            return Variables().run(ask, *given)
+        finally:
+            connection.set_tenant(before)
+
+
+@pytest.fixture
+def admin(in_acme: Tenant) -> Operator:
+    return Operator(in_acme)
+
+
+def pictured(client: Operator) -> list[Onion]:
+    """What the list of interceptors shows of their order."""
+    response = client.get(url("interceptorbinding"))
+    assert response.status_code == 200
+    found: list[Onion] = response.context["onions"]
+    for each in found:
+        assert each.picture in response.content.decode()
+        assert each.picture or each.contradictions or not each.rings
+    return found
+
+
+class TestThePicture:
+    def test_it_shows_the_order_of_the_draft_in_each_scope(self, in_acme: Tenant, admin: Operator) -> None:
+        publish(value("call", "marking"))
+        bind("call", "outside", "inside")
+        bind("job", "inside", "marking", "outside")
+        calls, jobs_ = pictured(admin)
+        assert [(each.scope, each.core, [ring.title for ring in each.rings]) for each in (calls, jobs_)] == [
+            ("call", "the target", ["outside", "marking", "inside"]),
+            ("job", "the job", ["outside", "marking", "inside"]),
+        ]
+
+    def test_a_ring_says_what_it_matches_and_why_it_stands_there(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("request", "marking", path_prefix="/shop/", methods="GET,POST")
+        bind("request", "inside", required=True)
+        InterceptorBinding.objects.filter(registration__name="inside").update(position=0)
+        (found,) = pictured(admin)
+        row = InterceptorBinding.objects.get(registration__name="inside")
+        assert found.rings == [
+            Ring("marking", found.rings[0].url, ("GET,POST /shop/, position 1",)),
+            Ring(
+                "inside",
+                f"/admin/pluginhub/interceptorbinding/{row.pk}/change/",
+                ("all, position 0",),
+                ("its plugin puts it inside marking",),
+                "required",
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("names", "moved", "reason"),
+        [
+            (("inside", "marking"), "inside", "its plugin puts it inside marking"),
+            (("marking", "outside"), "outside", "its plugin puts it outside marking"),
+            (("marking", "against", "outside"), "outside", ""),
+            (("outside", "marking", "inside"), "", ""),
+        ],
+        ids=["inside", "outside", "contradicting", "by position"],
+    )
+    def test_the_one_that_a_plugin_moves_says_so(
+        self, in_acme: Tenant, admin: Operator, names: tuple[str, ...], moved: str, reason: str
+    ) -> None:
+        bind("stream", *names)
+        (found,) = pictured(admin)
+        assert {ring.title: ring.reasons for ring in found.rings if ring.reasons} == (
+            {moved: (reason,)} if reason else {}
+        )
+
+    def test_those_that_are_moved_by_the_plugin_of_another_name_it(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("stream", "marking", "adding")
+        Registration.objects.filter(name="adding").update(plugin="outside", name="first")
+        Registration.objects.create(name="second", plugin="outside", config={"mark": "s"})
+        bind("stream", "second", "second")
+        (found,) = pictured(admin)
+        assert [ring.title for ring in found.rings] == ["second", "first", "second", "marking"]
+        (said,) = {ring.reasons for ring in found.rings if ring.reasons}
+        assert said == ("the plugin of second, first puts it inside",)
+
+    def test_a_contradiction_stands_in_words_in_its_place(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("call", "outside", "against")
+        bind("job", "marking")
+        calls, jobs_ = pictured(admin)
+        words = f"Around calls, 'outside' stands outside 'against' {OWN}, 'against' outside 'outside' {OWN}."
+        assert (calls.picture, calls.contradictions) == ("", [words])
+        assert words in text(admin.get(url("interceptorbinding")))
+        assert jobs_.picture
+
+    def test_what_is_live_and_contradicts_itself_is_said(
+        self, in_acme: Tenant, admin: Operator, become: Become
+    ) -> None:
+        publish(value("call", "marking", "outside"))
+        become(marking="Against")
+        InterceptorBinding.objects.filter(registration__name="outside").delete()
+        (found,) = pictured(admin)
+        assert not found.contradictions
+        assert found.picture
+        (said,) = found.live
+        assert said.startswith("Around calls, 'marking' stands outside 'outside'")
+        assert f"positions alone decide there: {said}" in text(admin.get(url("interceptorbinding")))
+
+    def test_the_same_is_a_list_for_who_sees_no_pictures(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("call", "marking", "outside")
+        row = InterceptorBinding.objects.get(registration__name="outside")
+        page = admin.get(url("interceptorbinding")).content.decode()
+        (spoken,) = re.findall(r'(?s)<ol class="pluginhub-order pluginhub-spoken".*?</ol>', page)
+        assert re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", spoken)).strip() == (
+            "outside : all, position 2; its plugin puts it outside marking marking : all, position 1 the target"
+        )
+        assert f'href="/admin/pluginhub/interceptorbinding/{row.pk}/change/"' in spoken
+
+    def test_those_that_plugins_add_are_told_of(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("call", "marking")
+        assert "add themselves" not in text(admin.get(url("interceptorbinding")))
+        Registration.objects.create(name="slow", plugin="adding")
+        assert "add themselves when they come up: slow." in text(admin.get(url("interceptorbinding")))
+
+    def test_none_are_no_picture(self, in_acme: Tenant, admin: Operator) -> None:
+        bind("call", "marking", enabled=False)
+        assert pictured(admin) == []
+        assert "In which order" not in text(admin.get(url("interceptorbinding")))
+
+    def test_plugins_that_are_gone_are_shown_by_position(self, in_acme: Tenant, admin: Operator, settings: Any) -> None:
+        bind("call", "marking", "outside")
+        settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": {}}
+        (found,) = pictured(admin)
+        assert [ring.title for ring in found.rings] == ["marking", "outside"]
+
+    def test_it_costs_no_query_a_row(self, in_acme: Tenant, admin: Operator) -> None:
+        def queries() -> int:
+            with CaptureQueriesContext(connection) as seen:
+                pictured(admin)
+            return len(seen)
+
+        bind("call", "marking", "outside")
+        queries()
+        few = queries()
+        bind("call", *["marking"] * 9)
+        assert queries() == few
+
+    def test_a_refusal_stands_at_the_position_of_the_row_that_is_saved(self, in_acme: Tenant, admin: Operator) -> None:
+        publish(value("call", "outside"))
+        bind("call", "against")
+        row = InterceptorBinding.objects.get(registration__name="against")
+        form = {"registration": row.registration_id, "scope": "call", "position": 3, "enabled": "on", "_publish": ""}
+        response = admin.post(url("interceptorbinding", "change", row.pk), form)
+        assert list(errors(response)) == ["position"]
+        assert "'outside' stands outside 'against'" in errors(response)["position"][0]

@@ -64,10 +64,28 @@ class TestTheOrder:
 
 
 class TestWhatConstraintsDecide:
-    def test_those_against_their_positions_are_told_with_the_reason(self) -> None:
+    def test_who_is_moved_is_told_with_the_reason(self) -> None:
+        found = layers("a", "b", "c", c={"before": "ab"})
+        assert decided(found) == {found[2]: [Constraint("c", "a", by="c"), Constraint("c", "b", by="c")]}
+
+    def test_who_is_moved_by_another_is_told_too(self) -> None:
         found = layers("a", "b", "c", c={"before": "a"})
-        said = [Constraint("c", "a", by="c")]
-        assert decided(found) == {found[0]: said, found[2]: said}
+        assert decided(found) == {found[0]: [Constraint("c", "a", by="c")]}
+
+    def test_of_two_that_changed_places_it_is_the_one_that_says_so(self) -> None:
+        for said in ({"a": {"after": "b"}}, {"b": {"before": "a"}}):
+            (moved,) = decided(layers("a", "b", **said))
+            assert [moved.plugin] == [*said]
+
+    def test_who_was_taken_along_is_told_by_whom(self) -> None:
+        found = layers("a", "b", "c", "d", d={"before": "a"}, a={"before": "b"})
+        assert names(ordered(found)) == "cdab"
+        assert all(decided(found).values())
+
+    def test_who_is_not_spoken_of_stays(self) -> None:
+        found = layers("a", "b", "c", "d", d={"before": "ab"})
+        assert names(ordered(found)) == "cdab"
+        assert names([*decided(found)]) == "ab"
 
     def test_what_positions_say_already_is_not(self) -> None:
         assert decided(layers("a", "b", a={"before": "b"})) == {}
@@ -147,7 +165,10 @@ def test_an_order_keeps_what_is_declared_and_else_a_cycle_is_named(bound: list[s
         order = ordered(found)
         assert sorted(each.binding for each in order) == list(range(len(bound)))
         assert is_kept([each.plugin for each in order], wanted)
-        assert bool(decided(found)) == (order != found)
+        moved = decided(found)
+        assert [each for each in order if each not in moved] == [each for each in found if each not in moved]
+        assert all(moved.values())
+        assert bool(moved) == (order != found)
         assert wanted or order == found
         return
     with pytest.raises(Contradiction) as raised:
