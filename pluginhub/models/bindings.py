@@ -71,6 +71,7 @@ class PointBinding(Owned):
 
     class Meta:
         ordering = ["point", "position"]
+        verbose_name_plural = "points"
         constraints = [
             *Owned.Meta.constraints,
             models.UniqueConstraint(
