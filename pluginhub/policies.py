@@ -16,7 +16,7 @@ import stamina
 from pluginhub import tracing
 from pluginhub.context import Run
 from pluginhub.drivers import Colour, Driver, Node
-from pluginhub.exceptions import Fatal, HookError, InvalidInput, NotReady, RetryLater, Stop, mark
+from pluginhub.exceptions import CachedFailure, Fatal, HookError, InvalidInput, NotReady, RetryLater, Stop, mark
 from pluginhub.expressions import Expression
 
 __all__ = ["LONGEST_WAIT", "PLAIN", "OnFailure", "Policy", "guard"]
@@ -174,7 +174,7 @@ class _Trying:
 
     def _is_worth_another(self, error: BaseException) -> bool | float:
         """Say whether another attempt may help before the deadline, or how many seconds to wait for it."""
-        if not isinstance(error, Exception) or isinstance(error, Fatal | InvalidInput | NotReady):
+        if not isinstance(error, Exception) or isinstance(error, Fatal | InvalidInput | NotReady | CachedFailure):
             return False
         if _cancellations() > self._cancellations:
             return False

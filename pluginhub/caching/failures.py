@@ -44,6 +44,7 @@ def kept_of(error: Exception) -> dict[str, Any] | None:
         "members": error.problem() if isinstance(error, PluginHubError) else None,
         "class": _class_of(error).__name__,
         "place": (place.steps, place.registration, place.plugin),
+        "run": place.run,
     }
     return kept if is_plain(kept) else None
 

@@ -52,7 +52,7 @@ class _Kept(Node):
 
     async def _through(self, mark: Mark, value: Any, run: Run, driver: Driver) -> Any:
         kind, found = _entry(await mark.find(driver, run))
-        if kind is None:
+        if kind is None or (kind == _FAILURE and found["run"] == run.id):  # its step's attempts go on
             self._timing.missed()
             return await self._computed(mark, value, run, driver)
         self._timing.hit()

@@ -38,7 +38,8 @@ from pluginhub.exceptions import (
     problem_of,
 )
 from pluginhub.metrics import timings
-from pluginhub.pipelines import series
+from pluginhub.pipelines import Call, series
+from pluginhub.policies import Policy, guard
 from pluginhub.types import HOST, Caller, Tenant
 
 Execute = Callable[..., Any]
@@ -440,6 +441,16 @@ class TestFailures:
             again = caught(run_sync, node, number)
             kinds.append((isinstance(again, Refuse), isinstance(again, Fatal), getattr(again, "status", None)))
         assert kinds == [(True, False, 422), (False, True, 500), (False, False, 409), (False, False, 500)]
+
+    def test_attempts_of_the_run_that_failed_go_on_and_those_of_others_are_not_spent(self) -> None:
+        node = linked(plugin := Sync(_raise(ValueError("no"))), failures=60)
+        asked: list[Any] = []
+        counted = Call(lambda value, run: (asked.append(value), node.call(value, run)))
+        step = guard(counted, Policy(attempts=3, backoff=0.001))
+        assert isinstance(caught(run_sync, step), ValueError)
+        assert (len(asked), plugin.calls) == (3, 3)
+        assert isinstance(caught(run_sync, step), CachedFailure)
+        assert (len(asked), plugin.calls) == (4, 3)
 
     @both_hosts
     @pytest.mark.parametrize(
