@@ -11,9 +11,10 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from pluginhub import lifecycles
@@ -22,7 +23,7 @@ from pluginhub.context import Services
 from pluginhub.exceptions import DeadlineExceeded, HookError, NotReady
 from pluginhub.plugins import CompositePlugin, Plugin, hook_of
 
-__all__ = ["Pair", "Turnstile", "check_health", "enter", "has_state", "moving"]
+__all__ = ["Pair", "Turnstile", "check_health", "enter", "has_state", "moving", "staying"]
 
 
 Pair: TypeAlias = "tuple[Turnstile, Plugin, Services, Plugin, Services]"
@@ -38,12 +39,16 @@ class Turnstile:
         self._streams = 0
         self._closed = False
         self._moved = False
+        self._together: frozenset[Turnstile] = frozenset()
         self._waiting: list[Future[None]] = []
 
-    def enter(self) -> bool:
-        """Count one more run; false while the state is moving, or has moved."""
+    def enter(self, within: Collection[Turnstile] = ()) -> bool:
+        """Count one more run; false while the state is moving, or has moved.
+
+        One that is `within` a turnstile which moves together with this goes on: that waits for it, it cannot wait.
+        """
         with self._lock:
-            if self._closed:
+            if self._closed and (self._moved or self._together.isdisjoint(within)):
                 return False
             self._inside += 1
             return True
@@ -78,10 +83,11 @@ class Turnstile:
             if not self._inside:
                 self._lock.notify_all()
 
-    def close(self) -> None:
-        """Let nobody in."""
+    def close(self, together: Collection[Turnstile] = ()) -> None:
+        """Let nobody in; `together` are those that move as one with this, itself among them."""
         with self._lock:
             self._closed = True
+            self._together = frozenset([self, *together])
 
     def drain(self, until: float) -> int:
         """Wait for runs until a moment of `time.monotonic`; return how many are inside still, and open streams."""
@@ -126,12 +132,41 @@ class Turnstile:
 
 def enter(turnstiles: Sequence[Turnstile]) -> Turnstile | None:
     """Enter all, or none and return the one to wait for."""
+    stay = _stay.get() if turnstiles else None
+    within = stay.turnstiles if stay is not None else ()
     for index, turnstile in enumerate(turnstiles):
-        if not turnstile.enter():
+        if not turnstile.enter(within):
             for entered in turnstiles[:index]:
                 entered.leave()
             return turnstile
     return None
+
+
+class _Stay:
+    """Says of code, and of all that it calls, which turnstiles it is within. Lives until these are left."""
+
+    __slots__ = ("turnstiles",)
+
+    def __init__(self, turnstiles: frozenset[Turnstile]) -> None:
+        self.turnstiles = turnstiles
+
+
+_stay: ContextVar[_Stay | None] = ContextVar("pluginhub_stay", default=None)
+
+
+@contextmanager
+def staying(turnstiles: Sequence[Turnstile]) -> Iterator[None]:
+    """Be within turnstiles that were entered, and leave them with the block: what runs in it need not wait for it."""
+    outer = _stay.get()
+    stay = _Stay(frozenset(turnstiles) | (outer.turnstiles if outer is not None else frozenset()))
+    token = _stay.set(stay)
+    try:
+        yield
+    finally:
+        _stay.reset(token)
+        stay.turnstiles = frozenset()  # a task that was started inside is within no more
+        for turnstile in turnstiles:
+            turnstile.leave()
 
 
 @contextmanager
@@ -144,7 +179,7 @@ def moving(pairs: Sequence[Pair], seconds: float) -> Iterator[int]:
     turnstiles = [pair[0] for pair in pairs]
     moved = False
     for turnstile in turnstiles:
-        turnstile.close()
+        turnstile.close(turnstiles)
     try:
         until = time.monotonic() + seconds
         outliving = sum(turnstile.drain(until) for turnstile in turnstiles)

@@ -38,7 +38,7 @@ def compose(*interceptors: Any) -> Interceptor:
         def composed(request: Any, call_next: Callable[[Any], Any]) -> Any:
             return drivers.run(around_sync, request, _Passing(_synchronous(call_next)))
 
-        setattr(composed, _LAYERS, layers)
+        setattr(composed, _LAYERS, (composed, layers))
         return composed
 
     around_either = {
@@ -50,7 +50,7 @@ def compose(*interceptors: Any) -> Interceptor:
         node = around_either[colour_of_interceptor(_callable(call_next))]
         return await drivers.arun(node, request, _Passing(call_next), anywhere=True)
 
-    setattr(acomposed, _LAYERS, layers)
+    setattr(acomposed, _LAYERS, (acomposed, layers))
     return acomposed
 
 
@@ -92,7 +92,13 @@ def around_calls(target: str, interceptors: Sequence[Interceptor], inner: Node) 
 
 def _flat(interceptors: Sequence[Interceptor]) -> tuple[Interceptor, ...]:
     """Return the layers, where composed interceptors have theirs: so none costs more for being composed."""
-    return tuple(layer for each in interceptors for layer in getattr(each, _LAYERS, (each,)))
+    return tuple(layer for each in interceptors for layer in _layers_of(each))
+
+
+def _layers_of(interceptor: Interceptor) -> tuple[Interceptor, ...]:
+    # What functools.wraps makes has the attribute too, and more to do than what it wraps.
+    owner, layers = getattr(interceptor, _LAYERS, (None, ()))
+    return layers if owner is interceptor else (interceptor,)
 
 
 class _Passing(Run):

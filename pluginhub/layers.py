@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
+from types import CoroutineType
 from typing import Any, TypeAlias
 
 from pluginhub.carrying import Inward, caller, inward
@@ -217,17 +218,17 @@ class AsyncNext:
         self._driver = driver
         self._again: AsyncAgain | None = None
         self._is_left = False
-        self.going: Coroutine[Any, Any, Any] | None = None
+        self.going: CoroutineType[Any, Any, Any] | None = None
         self.verdict: InterceptorError | None = None
 
-    def __call__(self, request: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, request: Any) -> CoroutineType[Any, Any, Any]:
         if self.going is not None or self._again is not None or self._is_left:
             raise self._refusal()
         run = self._run
         if run.deadline is not None and monotonic() > run.deadline:
             raise _late(self._intercept)
-        self.going = self._inward(request, run, self._driver)
-        return self.going
+        self.going = going = self._inward(request, run, self._driver)
+        return going  # type: ignore[no-any-return]
 
     def repeatable(self) -> AsyncAgain:
         """Return what calls on as often as you like, in place of `call_next`; each call is a new pass inward."""
@@ -272,14 +273,14 @@ class AsyncAgain:
         self._run = run
         self._driver = driver
         self._is_left = False
-        self._going: list[Coroutine[Any, Any, Any]] = []
+        self._going: list[CoroutineType[Any, Any, Any]] = []
 
-    def __call__(self, request: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, request: Any) -> CoroutineType[Any, Any, Any]:
         if self._is_left:
             raise gone(self._intercept)
         if self._run.deadline is not None and monotonic() > self._run.deadline:
             raise _late(self._intercept)
-        going = self._inward(_afresh(request), self._run, self._driver)
+        going: CoroutineType[Any, Any, Any] = self._inward(_afresh(request), self._run, self._driver)
         self._going = [*(each for each in self._going if each.cr_frame is not None), going]
         return going
 
@@ -311,7 +312,7 @@ def _called(intercept: Any) -> str:
     return getattr(intercept, "__qualname__", None) or type(intercept).__name__
 
 
-def _is_settled(going: Coroutine[Any, Any, Any]) -> bool:
+def _is_settled(going: CoroutineType[Any, Any, Any]) -> bool:
     settled = going.cr_frame is None
     if inspect.getcoroutinestate(going) == inspect.CORO_CREATED:
         going.close()  # else Python warns that it was never awaited, and names us

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from pluginhub.configuration import Configuration, InterceptorSpec, served
 from pluginhub.exceptions import PluginHubError
 from pluginhub.flights import Flights
+from pluginhub.handoffs import Turnstile
 from pluginhub.instances import Instances
 from pluginhub.interceptors import Interceptor, intercept_of
 from pluginhub.offers import Offers
@@ -19,6 +20,9 @@ from pluginhub.ways import RequestLayer
 __all__ = ["Wrappers"]
 
 log = logging.getLogger("pluginhub.wrappers")
+
+_Added: TypeAlias = dict[Scope, list[tuple[Interceptor, Turnstile | None]]]
+"""What plugins add, and where those are counted who pass it, if the plugin has state to hand over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +36,7 @@ class Wrappers:
     _orders: dict[Scope, tuple[InterceptorSpec, ...]] = field(default_factory=dict)
     _layers: tuple[RequestLayer, ...] | None = None
     _wraps: bool | None = None
-    _added: dict[Scope, list[Interceptor]] | None = None
+    _added: _Added | None = None
     _adding: threading.RLock = field(default_factory=threading.RLock)
     _flights: Flights = field(default_factory=Flights)
 
@@ -54,13 +58,14 @@ class Wrappers:
             for binding in self.bindings(scope)
             if target in binding.targets or (outside and not binding.targets)
         ]
-        return found + (self._from_plugins().get(scope, []) if outside else [])
+        return found + ([each for each, _ in self._from_plugins().get(scope, [])] if outside else [])
 
     def request_layers(self) -> tuple[RequestLayer, ...]:
         """Return the interceptors of HTTP requests, outermost first; may activate. One that fails says why."""
         if self._layers is None:
             layers = [self._request_layer(binding) for binding in self.bindings("request")]
-            layers += [RequestLayer("", (), False, each) for each in self._from_plugins().get("request", [])]
+            added = self._from_plugins().get("request", [])
+            layers += [RequestLayer("", (), False, each, turnstile=turnstile) for each, turnstile in added]
             if any(layer.intercept is None for layer in layers):
                 return tuple(layers)  # to be tried again
             self._layers = tuple(layers)
@@ -94,26 +99,28 @@ class Wrappers:
     def _request_layer(self, binding: InterceptorSpec) -> RequestLayer:
         found = (binding.path_prefix, binding.methods, binding.required)
         try:
-            return RequestLayer(*found, self._interceptor(binding), registration=binding.registration)
+            intercept, turnstile = self._interceptor(binding), self.instances.get(binding.registration).turnstile
+            return RequestLayer(*found, intercept, registration=binding.registration, turnstile=turnstile)
         except PluginHubError as error:
             log.warning("The request interceptor %s of %s is not ready: %s", binding.registration, self.tenant, error)
             return RequestLayer(*found, None, str(error), binding.registration)
 
-    def _from_plugins(self) -> Mapping[Scope, list[Interceptor]]:
+    def _from_plugins(self) -> _Added:
         if self._added is None:
             with self._adding:
                 if self._added is None:
                     self._added = self._gather_added()
         return self._added
 
-    def _gather_added(self) -> dict[Scope, list[Interceptor]]:
-        added: dict[Scope, list[Interceptor]] = {}
+    def _gather_added(self) -> _Added:
+        added: _Added = {}
         for name in self.offers.adding_middleware():
             try:
-                middleware = self.instances.get(name).services.middleware
+                active = self.instances.get(name)
             except PluginHubError as error:
                 log.warning("%s of %s adds no interceptors: %s", name, self.tenant, error)
                 continue
-            for scope, function in middleware.added:
-                added.setdefault(scope, []).append(intercept_of(function, may_yield=scope == "stream"))
+            for scope, function in active.services.middleware.added:
+                interceptor = intercept_of(function, may_yield=scope == "stream")
+                added.setdefault(scope, []).append((interceptor, active.turnstile))
         return added

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from pluginhub import crossing, tenancy
-from pluginhub.conf import settings
-from pluginhub.middleware import choosing, passages
-from pluginhub.registry import registry
-from pluginhub.runtimes import Runtime
-from pluginhub.types import PUBLIC, Tenant
+from pluginhub.exceptions import DeadlineExceeded
+from pluginhub.middleware import bodies, passages, visits
+from pluginhub.types import Tenant
+from pluginhub.views.answers import problem
 
 __all__ = ["PluginMiddleware"]
-
-log = logging.getLogger("pluginhub.middleware")
 
 
 class PluginMiddleware:
@@ -50,18 +45,14 @@ class PluginMiddleware:
         passages.note(request, exception)
 
     def _serve(self, request: HttpRequest, tenant: Tenant) -> HttpResponseBase:
-        runtime = _acquired(tenant)
-        if runtime is None:
-            return self.get_response(request)  # type: ignore[no-any-return]
         try:
-            if not choosing.concerned(runtime, request):
-                return self.get_response(request)  # type: ignore[no-any-return]
-            layers = choosing.chosen(choosing.layers(runtime), request)
-            if not layers:
-                return self.get_response(request)  # type: ignore[no-any-return]
-            return passages.through(layers, request, self.get_response)
-        finally:
-            runtime.release()
+            visit = visits.begin(tenant, request)
+        except DeadlineExceeded as error:
+            return problem(error, request)
+        if visit is None:
+            return _kept(self.get_response(request), tenant)
+        with visit.inside():
+            return _kept(passages.through(visit.layers, request, self.get_response), tenant, visit)
 
     async def _aserve(self, request: HttpRequest, tenant: Tenant | None) -> HttpResponseBase:
         if isinstance(request, ASGIRequest):  # under WSGI this loop lasts no longer than the request
@@ -69,54 +60,23 @@ class PluginMiddleware:
         if tenant is None:
             return await self.get_response(request)  # type: ignore[no-any-return]
         with tenancy.enter(tenant):
-            runtime = await _aacquired(tenant)
-            if runtime is None:
-                return await self.get_response(request)  # type: ignore[no-any-return]
             try:
-                if not choosing.concerned(runtime, request):
-                    return await self.get_response(request)  # type: ignore[no-any-return]
-                layers = choosing.chosen(await choosing.alayers(runtime), request)
-                if not layers:
-                    return await self.get_response(request)  # type: ignore[no-any-return]
-                return await passages.athrough(layers, request, self.get_response)
-            finally:
-                runtime.release()
+                visit = await visits.abegin(tenant, request)
+            except DeadlineExceeded as error:
+                return problem(error, request)
+            if visit is None:
+                return _kept(await self.get_response(request), tenant)
+            with visit.inside():
+                return _kept(await passages.athrough(visit, request, self.get_response), tenant, visit)
+
+
+def _kept(response: HttpResponseBase, tenant: Tenant, visit: visits.Visit | None = None) -> HttpResponseBase:
+    if response.streaming:
+        bodies.keep(cast(StreamingHttpResponse, response), tenant, visit.linger() if visit is not None else None)
+    return response
 
 
 def _tenant_of(request: HttpRequest) -> Tenant | None:
     """Return the tenant that django-tenants found, as a value."""
     row = getattr(request, "tenant", None)
     return None if row is None else tenancy.value_of(row)
-
-
-# Tenants without a runtime (not migrated, unreadable) get the host's own response, and are not asked for at every one.
-_absent: dict[str, float] = {}
-
-
-def _acquired(tenant: Tenant) -> Runtime | None:
-    if tenant is PUBLIC or _is_absent(tenant):
-        return None
-    try:
-        return registry.acquire(tenant)
-    except Exception as error:
-        _note_absent(tenant, error)
-        return None
-
-
-async def _aacquired(tenant: Tenant) -> Runtime | None:
-    if tenant is PUBLIC or _is_absent(tenant):
-        return None
-    try:
-        return await registry.aacquire(tenant)
-    except Exception as error:
-        _note_absent(tenant, error)
-        return None
-
-
-def _is_absent(tenant: Tenant) -> bool:
-    return bool(_absent) and _absent.get(tenant.schema, 0.0) > time.monotonic()
-
-
-def _note_absent(tenant: Tenant, error: Exception) -> None:
-    _absent[tenant.schema] = time.monotonic() + settings.POLL_SECONDS
-    log.warning("Tenant %s is served without interceptors: %s", tenant, error)

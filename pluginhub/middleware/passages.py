@@ -12,9 +12,11 @@ from django.http import HttpRequest, HttpResponseBase
 
 from pluginhub import drivers
 from pluginhub.context import Run
-from pluginhub.drivers import Colour, colour_of
+from pluginhub.drivers import Colour
 from pluginhub.exceptions import InterceptorError, NotReady, mark, survivable
 from pluginhub.interceptors import Interceptor, layered
+from pluginhub.layers import colour_of_interceptor
+from pluginhub.middleware.visits import Visit
 from pluginhub.pipelines import Call
 from pluginhub.views.answers import problem
 from pluginhub.ways import RequestLayer
@@ -28,29 +30,41 @@ _PASSAGE = "_pluginhub_passage"
 
 def through(layers: Sequence[RequestLayer], request: HttpRequest, view: View) -> HttpResponseBase:
     """Return the response of the interceptors around a synchronous view."""
+
+    def core(given: Any, _: Run) -> HttpResponseBase:
+        with passage.inward(given):
+            return passage.arrived(view(given))
+
     with _passing(request) as passage:
         try:
-            node = layered(passage.interceptors(layers), Call(lambda given, _: passage.arrived(view(given))))
+            node = layered(passage.interceptors(layers), Call(core))
             return passage.response_of(drivers.run(node, request, Run()))
         except Exception as error:
             return passage.settle(error)
 
 
-async def athrough(layers: Sequence[RequestLayer], request: HttpRequest, view: View) -> HttpResponseBase:
+async def athrough(visit: Visit, request: HttpRequest, view: View) -> HttpResponseBase:
     """Return the response of the interceptors around an asynchronous view.
 
     Asynchronous interceptors run on this loop. Where one is synchronous, all run from the request's own thread, as
     Django does it; not from the engine's pool, where requests would wait for threads that other requests hold.
     """
-    if any(layer.intercept is None or colour_of(layer.intercept) is Colour.SYNC for layer in layers):
-        return await sync_to_async(through)(layers, request, async_to_sync(view))
+    layers = visit.layers
+    if any(layer.intercept is None or colour_of_interceptor(layer.intercept) is Colour.SYNC for layer in layers):
 
-    async def awaited(given: HttpRequest, _: Run) -> Any:
-        return passage.arrived(await view(given))
+        def in_thread() -> HttpResponseBase:
+            with visit.elsewhere():
+                return through(layers, request, async_to_sync(view))
+
+        return await sync_to_async(in_thread)()
+
+    async def core(given: Any, _: Run) -> HttpResponseBase:
+        with passage.inward(given):
+            return passage.arrived(await view(given))
 
     with _passing(request) as passage:
         try:
-            node = layered(passage.interceptors(layers), Call(awaited))
+            node = layered(passage.interceptors(layers), Call(core))
             return passage.response_of(await drivers.arun(node, request, Run(), anywhere=True))
         except Exception as error:
             return passage.settle(error)
@@ -60,7 +74,7 @@ def note(request: HttpRequest, error: Exception) -> None:
     """Remember what the view raised, if interceptors wait for it."""
     passage = request.__dict__.get(_PASSAGE)
     if passage is not None:
-        passage.error = error
+        passage.raised = error
 
 
 class _Passage:
@@ -68,17 +82,40 @@ class _Passage:
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
-        self.error: Exception | None = None
-        self._response: HttpResponseBase | None = None
+        self.raised: Exception | None = None
+        """What the view raised in this pass."""
+        self._answers: list[tuple[Exception, HttpResponseBase]] = []
+        """What it raised in any, and how the host answered that."""
+        self._is_inward = False
 
     def interceptors(self, layers: Sequence[RequestLayer]) -> list[Interceptor]:
         return [self._marking(layer) for layer in layers]
 
+    @contextmanager
+    def inward(self, given: Any) -> Iterator[None]:
+        """Let a request pass on to the view: the one that came, or another in its place. Each pass begins anew."""
+        if not isinstance(given, HttpRequest):
+            raise InterceptorError(
+                f"An interceptor passed on {type(given).__name__} instead of the request it was given.",
+                hint="Pass on request, or another HttpRequest.",
+            )
+        if self._is_inward:
+            raise InterceptorError(
+                "An interceptor passed the request on while it was passed on already.",
+                hint="A request cannot be in two views at once: make one pass after the other.",
+            )
+        self._is_inward, self.raised = True, None
+        given.__dict__[_PASSAGE] = self
+        try:
+            yield
+        finally:
+            self._is_inward = False
+
     def arrived(self, response: HttpResponseBase) -> HttpResponseBase:
         """Take the view's response, or raise the error that made it a 500."""
-        self._response = response
-        if self.error is not None and response.status_code >= 500:
-            raise self.error
+        if self.raised is not None and response.status_code >= 500:
+            self._answers.append((self.raised, response))
+            raise self.raised
         return response
 
     def response_of(self, result: Any) -> HttpResponseBase:
@@ -90,9 +127,10 @@ class _Passage:
         )
 
     def settle(self, error: Exception) -> HttpResponseBase:
-        """Answer the view's error as the host did already, and an interceptor's as a problem detail."""
-        if error is self.error and self._response is not None:
-            return self._response
+        """Answer a view's error as the host did already, and an interceptor's as a problem detail."""
+        for raised, response in reversed(self._answers):
+            if raised is error:
+                return response
         return problem(error, self.request)
 
     def _marking(self, layer: RequestLayer) -> Interceptor:
@@ -100,16 +138,16 @@ class _Passage:
         if layer.intercept is None:
             raise NotReady(f"The interceptor {layer.registration!r} is not ready: {layer.problem}")
         intercept = layer.intercept
-        if colour_of(intercept) is Colour.SYNC:
+        if colour_of_interceptor(intercept) is Colour.SYNC:
 
-            @functools.wraps(intercept)
+            @functools.wraps(intercept, updated=())
             def marking(request: HttpRequest, call_next: Any) -> Any:
                 with self._marked(layer):
                     return intercept(request, call_next)
 
             return marking
 
-        @functools.wraps(intercept)
+        @functools.wraps(intercept, updated=())
         async def amarking(request: HttpRequest, call_next: Any) -> Any:
             with self._marked(layer):
                 return await intercept(request, call_next)
@@ -120,10 +158,11 @@ class _Passage:
     def _marked(self, layer: RequestLayer) -> Iterator[None]:
         try:
             yield
-        except SystemExit as error:
+        except (SystemExit, StopIteration, StopAsyncIteration) as error:
             raise survivable(error)  # noqa: B904 - it has the error as its cause
         except Exception as error:
-            if error is not self.error and layer.registration:
+            is_views = any(raised is error for raised, _ in self._answers)
+            if not is_views and layer.registration:
                 plugin = getattr(layer.intercept, "__self__", layer.intercept)
                 mark(error, registration=layer.registration, plugin=type(plugin).__name__)
             raise

@@ -23,7 +23,7 @@ from pluginhub.admin.onions import Onion
 from pluginhub.admin.pictures import Ring
 from pluginhub.configuration import Configuration, InterceptorSpec, RegistrationSpec, nesting
 from pluginhub.exceptions import PublishRefused
-from pluginhub.middleware import entering
+from pluginhub.middleware import visits
 from pluginhub.models import InterceptorBinding, Registration
 from pluginhub.registry import registry
 from pluginhub.types import Scope, Tenant
@@ -119,7 +119,7 @@ PLUGINS = {
 def plugins(settings: Any) -> None:
     settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
     settings.ROOT_URLCONF = "tests.integration.host_urls"
-    entering._absent.clear()
+    visits._absent.clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pluginhub import tenancy
 from pluginhub.configuration import InterceptorSpec, RegistrationSpec
-from pluginhub.middleware import PluginMiddleware, entering
+from pluginhub.middleware import PluginMiddleware, visits
 from pluginhub.middleware.choosing import protected
 from pluginhub.models import Revision
 from pluginhub.registry import registry
@@ -28,7 +28,7 @@ def site(settings: Any) -> None:
     settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
     settings.ROOT_URLCONF = "tests.integration.host_urls"
     settings.LOGIN_URL = "/login/"
-    entering._absent.clear()
+    visits._absent.clear()
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
@@ -247,9 +247,9 @@ class TestTheHostComesFirst:
 
     def test_it_is_asked_for_again_a_moment_later(self, client: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(use("stamp"), interceptors=around("stamp"))
-        entering._note_absent(tenancy.current(), RuntimeError("away"))
+        visits._note_absent(tenancy.current(), RuntimeError("away"))
         assert "x-stamp" not in client.get("/page/").headers
-        monkeypatch.setitem(entering._absent, "acme", 0.0)
+        monkeypatch.setitem(visits._absent, "acme", 0.0)
         assert "x-stamp" in client.get("/page/").headers
 
 
