@@ -60,6 +60,11 @@ class Item:
     data: Any
     cursor: Any = field(default=None, kw_only=True)
 
+    @classmethod
+    def of(cls, yielded: Any) -> Item:
+        """Return what a stream yielded as an item: plain data is one without a cursor."""
+        return yielded if isinstance(yielded, cls) else cls(yielded)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
