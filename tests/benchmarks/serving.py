@@ -1,0 +1,127 @@
+"""Requests per second of `POST /hub/run/…` against a view that does the same work by hand.
+
+Both are served by one uvicorn in a process of its own, behind the same middleware, with the same access tokens and the
+same chain of steps. A second is one of the server's processor: so a busy machine disturbs the comparison little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from tests.figures import Figure
+
+__all__ = ["application", "figures"]
+
+REQUESTS = 500
+ROUNDS = 9
+STEPS = 5
+PLUGINS = {"sync": "tests.benchmarks.serving_plugins:Add", "async": "tests.benchmarks.serving_plugins:AsyncAdd"}
+VALUE = {"weight": 3, "from": "ZRH", "to": "JFK", "n": 0}
+
+
+def figures() -> Iterator[Figure]:
+    """Measure chains of both colours beside views that call the same functions in a row."""
+    from pluginhub import tenancy
+    from tests.integration.hub import bearer, make_user
+    from tests.storms.grounds import grounds
+
+    with grounds(1) as ((tenant,), _):
+        configure()
+        tenancy.gate(tenant, _publish)
+        token = tenancy.gate(tenant, lambda: bearer(make_user()))
+        with _server() as (port, server):
+            head = f"Host: {tenant.schema}.localhost:{port}\r\nAuthorization: Bearer {token}\r\n"
+            paths = [f"/{prefix}/{colour}/" for colour in PLUGINS for prefix in ("by-hand", "hub/run")]
+            rates: dict[str, list[float]] = {path: [] for path in paths}
+            for _ in range(ROUNDS):
+                for path, seen in rates.items():
+                    seen.append(_rate(port, server, path, head))
+    for colour, name in (("sync", "synchronous"), ("async", "asynchronous")):
+        plain, ours = (statistics.median(rates[f"/{prefix}/{colour}/"]) for prefix in ("by-hand", "hub/run"))
+        seen_ = f"{ours / plain:.2f} of a view by hand: {ours:,.0f} requests/s against {plain:,.0f}"
+        yield Figure(f"POST /hub/run/, a chain of five {name} steps", "≥ 0.95", seen_, "make bench")
+
+
+def application() -> Any:
+    """Return what uvicorn serves."""
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+    django.setup()
+    configure()
+    from django.core.asgi import get_asgi_application
+
+    return get_asgi_application()
+
+
+def configure() -> None:
+    from django.conf import settings
+
+    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
+    settings.ROOT_URLCONF = "tests.benchmarks.serving_urls"
+
+
+def _publish() -> None:
+    from tests.integration.hub import chain, publish
+
+    publish(
+        *(chain(colour, *[f"add-{colour}"] * STEPS) for colour in PLUGINS), **{f"add-{each}": each for each in PLUGINS}
+    )
+
+
+@contextmanager
+def _server() -> Iterator[tuple[int, psutil.Process]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    options = ["--factory", "--port", str(port), "--lifespan", "off", "--log-level", "warning"]
+    server = subprocess.Popen([sys.executable, "-m", "uvicorn", "tests.benchmarks.serving:application", *options])
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield port, psutil.Process(server.pid)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _rate(port: int, server: psutil.Process, path: str, head: str) -> float:
+    """Return the requests that are answered for each second of the server's processor."""
+    body = json.dumps(VALUE).encode()
+    request = f"POST {path} HTTP/1.1\r\n{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.settimeout(60)
+        for _ in range(20):  # what is done once is done now
+            _ask(client, request.encode() + body)
+        before = server.cpu_times()
+        for _ in range(REQUESTS):
+            _ask(client, request.encode() + body)
+        after = server.cpu_times()
+    return REQUESTS / (after.user + after.system - before.user - before.system)
+
+
+def _ask(client: socket.socket, request: bytes) -> None:
+    client.sendall(request)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += client.recv(65_536)
+    head, _, content = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(content) < length:
+        content += client.recv(65_536)
+    if b" 200 " not in head.split(b"\r\n")[0] or json.loads(content)["result"]["n"] != STEPS:
+        raise RuntimeError(answer.decode())
