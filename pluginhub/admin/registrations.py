@@ -18,9 +18,10 @@ from django.utils.translation import gettext_lazy
 
 from pluginhub import loading, reloading, tenancy
 from pluginhub.admin.choosing import States, allowed
-from pluginhub.admin.configured import ConfiguredAdmin, ConfiguredForm
+from pluginhub.admin.configured import ConfiguredForm
 from pluginhub.admin.pretty import paragraphs, pretty
 from pluginhub.admin.reloads import NoteForm, attempt, may_reload, require_reload
+from pluginhub.admin.resetting import Resettable
 from pluginhub.admin.standing import Waiting, troubles
 from pluginhub.admin.targets import OPEN, TargetAdmin, shown_state
 from pluginhub.configuration import redacted
@@ -33,16 +34,17 @@ WAS_PLUGIN = "was-plugin"
 
 
 @admin.register(Registration)
-class RegistrationAdmin(TargetAdmin, ConfiguredAdmin):
+class RegistrationAdmin(Resettable, TargetAdmin):
     columns = ("plugin",)
     list_filter = ("enabled", "plugin")
-    readonly_fields = ("shown_plugin", "shown_state", "shown_config")
+    readonly_fields = ("shown_plugin", "shown_state", "shown_config", *Resettable.SHOWN)
 
     def get_fieldsets(self, request: HttpRequest, obj: Registration | None = None) -> Any:
         may_edit = self.has_change_permission(request, obj) if obj else True
         own = ["name", "title", "enabled"]
         shown = ["shown_plugin", "shown_state"] if obj else ["shown_plugin"]
-        return [(None, {"fields": [*shown, *own, *([] if may_edit else ["shown_config"])]}), OPEN]
+        first = (None, {"fields": [*shown, *own, *([] if may_edit else ["shown_config"])]})
+        return [first, *self.reset_fieldsets(obj, may_edit=may_edit), OPEN]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         made: type[ConfiguredForm] = super().get_form(request, obj, change=change, **kwargs)

@@ -5,7 +5,7 @@ Three queries, however many processes and tenants there are. Nothing here is rem
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,18 @@ from pluginhub.fleet.models import Generation, Head, Process
 from pluginhub.presence import GONE_SECONDS
 from pluginhub.types import PUBLIC
 
-__all__ = ["SHOWN", "SILENT_SECONDS", "Fleet", "Standing", "TenantStanding", "Waiting", "troubles"]
+__all__ = [
+    "SHOWN",
+    "SILENT_SECONDS",
+    "BreakerStanding",
+    "Fleet",
+    "Standing",
+    "TenantStanding",
+    "Waiting",
+    "breakers",
+    "open_breakers",
+    "troubles",
+]
 
 SILENT_SECONDS = 15.0
 """After how long a process that says nothing is shown as silent: three times what it promises."""
@@ -41,6 +52,35 @@ class Waiting:
     generation: int
     since: datetime | None = None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStanding:
+    """How a registration's breaker stands in one process; all of it is empty where that says it is closed."""
+
+    process: Process
+    state: str = "closed"
+    since: datetime | None = None
+    failed: int = 0
+    calls: int = 0
+    retry_at: datetime | None = None
+
+    @classmethod
+    def of(cls, process: Process, schema: str, registration: str) -> BreakerStanding:
+        data = process.state.get("breakers", {}).get(schema, {}).get(registration)
+        if data is None:
+            return cls(process)
+        since, retry_at = parse_datetime(data["since"]), parse_datetime(data["retry_at"])
+        return cls(process, data["state"], since, data["failed"], data["calls"], retry_at)
+
+    @property
+    def code(self) -> str:
+        """One word for a pill: `failing` or `active`."""
+        return "active" if self.state == "closed" else "failing"
+
+    @property
+    def label(self) -> str:
+        return {"closed": _("Closed"), "open": _("Open"), "half-open": _("Half-open")}[self.state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +111,12 @@ class Standing:
     @property
     def lost(self) -> int:
         return int(self.row.state.get("lost", 0))
+
+    @property
+    def breakers(self) -> list[str]:
+        """The registrations whose breakers are not closed there."""
+        found = self.row.state.get("breakers", {})
+        return [f"{schema}: {', '.join(sorted(names))}" for schema, names in sorted(found.items())]
 
     @property
     def error(self) -> str:
@@ -157,9 +203,24 @@ class Fleet:
 
 def troubles(schema: str) -> list[Waiting]:
     """Return why processes that live do not run the newest of one tenant, one line a reason. One query."""
+    return [each for row in _living() for each in _failing(row) if each.schema == schema]
+
+
+def breakers(schema: str, registration: str) -> list[BreakerStanding]:
+    """Return how a breaker stands in each process that lives and serves the tenant. One query."""
+    serving = [row for row in _living() if schema in row.state.get("revisions", {})]
+    return [BreakerStanding.of(row, schema, registration) for row in serving]
+
+
+def open_breakers(schema: str) -> Mapping[str, int]:
+    """Return in how many processes a tenant's breakers are not closed, by registration. One query."""
+    return Counter(name for row in _living() for name in row.state.get("breakers", {}).get(schema, {}))
+
+
+def _living() -> list[Process]:
     fresh = timezone.now() - timedelta(seconds=GONE_SECONDS)
-    rows = tenancy.gate(PUBLIC, lambda: list(Process.objects.filter(seen__gte=fresh)))
-    return [each for row in rows for each in _failing(row) if each.schema == schema]
+    rows = Process.objects.filter(seen__gte=fresh).order_by("kind", "host", "pid")
+    return tenancy.gate(PUBLIC, lambda: list(rows))
 
 
 def _waiting(row: Process, heads: Mapping[str, int]) -> Iterable[Waiting]:

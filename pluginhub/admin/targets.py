@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -43,13 +44,18 @@ class TargetAdmin(Tried, DraftAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """With a state that asks once a page, however many rows, what is installed and live."""
-        states = cache(States.now)
+        states, pills = cache(States.now), cache(self.pills)
 
         @admin.display(description=_("State"))
         def state(row: Target) -> SafeString:
-            return shown_state(states().of(row), public=row.public)
+            shown = shown_state(states().of(row), public=row.public)
+            return format_html("{} {}", shown, pills()[row.name]) if row.name in pills() else shown
 
         return ("shown_name", *self.columns, state, "updated")
+
+    def pills(self) -> Mapping[str, SafeString]:
+        """What the list says besides of the states of some rows, by name: asked once a page."""
+        return {}
 
     @admin.display(description=_("Name"), ordering="name")
     def shown_name(self, row: Target) -> SafeString:
