@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from pluginhub.fleet.models import AllowedPlugin
 from pluginhub.management.commands import pluginhub_check
 from pluginhub.models import AccessToken, InterceptorBinding, PointBinding, Registration, Revision, Target
 from pluginhub.types import Tenant
+from tenants.freight import ETA
 from tests.integration.hub import PLUGINS, chain, make_user, publish
 
 
@@ -173,7 +175,7 @@ class TestList:
     def test_it_lists_all_tenants(self, in_acme: Tenant, globex: Tenant) -> None:
         publish(say="echo", count="numbers")
         Registration.objects.create(name="new", plugin="echo")
-        _, tenants = call("list").split("\n\n")
+        *_, tenants = call("list").split("\n\n")
         assert [line.split() for line in tenants.splitlines()] == [
             ["TENANT", "REVISION", "TARGETS", "DRAFT"],
             ["acme", "revision", "1", "3", "1", "unpublished", "changes"],
@@ -200,10 +202,15 @@ class TestList:
         assert "all   chain         say → who  enabled" in printed
         assert "hook  registration  hook       public" in printed
         assert "off   registration  echo       disabled" in printed
-        assert "order.total  all" in printed
+        assert re.search(r"^order\.total +all +declared nowhere here$", printed, re.MULTILINE)
         assert "revision 1" in printed
         (missing,) = [line for line in printed.splitlines() if line.startswith("who")]
         assert "no" in missing.split("whoami")[1]
+
+    def test_it_lists_the_hosts_points(self, in_acme: Tenant) -> None:
+        where = rf"tenants\.freight:{ETA.declared_at}"
+        assert re.search(rf"^freight\.eta +Hours from door to door +chain +{where}$", call("list"), re.MULTILINE)
+        assert re.search(r"^freight\.eta +- +chain$", call("list", "--tenant", "acme"), re.MULTILINE)
 
     def test_a_tenant_that_is_not_migrated_is_told(self, in_acme: Tenant) -> None:
         with connection.cursor() as cursor:

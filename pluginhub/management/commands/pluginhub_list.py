@@ -7,10 +7,11 @@ from typing import Any
 
 from django.db import ProgrammingError
 
-from pluginhub import configuration, loading, publishing, tenancy
-from pluginhub.configuration import ChainSpec, CompositionSpec, RegistrationSpec
+from pluginhub import configuration, loading, points, publishing, tenancy
+from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.loading import Entry
 from pluginhub.management.commanding import TenantCommand
+from pluginhub.points import Point
 from pluginhub.types import Tenant
 
 __all__ = ["Command"]
@@ -19,7 +20,7 @@ Spec = RegistrationSpec | ChainSpec | CompositionSpec
 
 
 class Command(TenantCommand):
-    help = "List the catalog of plugins and all tenants, or one tenant's targets. Imports no plugin."
+    help = "List the catalog, the host's points and all tenants, or what one tenant has set up. Imports no plugin."
     tenant_required = False
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -28,6 +29,9 @@ class Command(TenantCommand):
             return
         self._table([("PLUGIN", "TITLE", "ORIGIN", "DISTRIBUTION", "PROBLEM"), *map(_plugin, _catalog())])
         self.stdout.write("")
+        if points.declared():
+            self._table([("POINT", "TITLE", "SEVERAL", "DECLARED IN"), *map(_point, _declared())])
+            self.stdout.write("")
         rows = [("TENANT", "REVISION", "TARGETS", "DRAFT"), *(_summary(tenant) for tenant in tenancy.tenants())]
         self._table(rows)
 
@@ -35,10 +39,10 @@ class Command(TenantCommand):
         draft = configuration.read()
         rows = [("NAME", "KIND", "USES", "STATE"), *(_row(kind, spec) for kind, spec in draft.targets())]
         self._table(rows)
-        points = [("POINT", "TARGETS"), *((name, ", ".join(spec.targets)) for name, spec in draft.points.items())]
-        if len(points) > 1:
+        hung = [("POINT", "TARGETS", "SEVERAL"), *(_hung(name, draft) for name in _points_of(draft))]
+        if len(hung) > 1:
             self.stdout.write("")
-            self._table(points)
+            self._table(hung)
         self.stdout.write(f"\n{' '.join(_state())}")
 
     def _table(self, rows: Iterable[tuple[str, ...]]) -> None:
@@ -55,6 +59,23 @@ def _catalog() -> list[Entry]:
 def _plugin(entry: Entry) -> tuple[str, ...]:
     distribution = f"{entry.distribution} {entry.version}".strip()
     return entry.name, entry.title, entry.origin, distribution or "-", " ".join(entry.problem.split()) or "-"
+
+
+def _declared() -> list[Point]:
+    return sorted(points.declared().values(), key=lambda point: point.name)
+
+
+def _point(point: Point) -> tuple[str, ...]:
+    return point.name, point.title, point.several, f"{point.declared_in}:{point.declared_at}"
+
+
+def _points_of(draft: Configuration) -> list[str]:
+    return sorted({*points.declared(), *draft.points})
+
+
+def _hung(name: str, draft: Configuration) -> tuple[str, ...]:
+    point, spec = points.declared().get(name), draft.points.get(name)
+    return name, ", ".join(spec.targets) if spec else "-", point.several if point else "declared nowhere here"
 
 
 def _summary(tenant: Tenant) -> tuple[str, ...]:
