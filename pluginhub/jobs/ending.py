@@ -14,7 +14,15 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connections
 
 from pluginhub import payloads
-from pluginhub.exceptions import DeadlineExceeded, Fatal, PluginHubError, RateLimited, RetryLater, problem_of
+from pluginhub.exceptions import (
+    BreakerOpen,
+    DeadlineExceeded,
+    Fatal,
+    PluginHubError,
+    RateLimited,
+    RetryLater,
+    problem_of,
+)
 from pluginhub.jobs import bells, claiming
 from pluginhub.jobs.claiming import Claim
 from pluginhub.jobs.keeping import Cancelled, Held, LeaseLost, TimeUp
@@ -79,7 +87,7 @@ def _is_final(error: BaseException) -> bool:
 
 def _pause(error: BaseException, claim: Claim) -> float:
     asked = error.delay if isinstance(error, RetryLater) else None
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | BreakerOpen):
         asked = error.retry_after
     return back_off(claim.attempt) if asked is None else max(0.0, asked)
 

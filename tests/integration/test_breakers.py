@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from prometheus_client import REGISTRY
 
 from pluginhub import execution, jobs, loading, replacing, resets, tenancy
@@ -17,6 +18,7 @@ from pluginhub.configuration import ChainSpec, InterceptorSpec, RegistrationSpec
 from pluginhub.context import Run
 from pluginhub.exceptions import BreakerOpen, UnknownTarget
 from pluginhub.fleet.models import Head, Process, Reset
+from pluginhub.models import Job
 from pluginhub.registry import registry
 from pluginhub.types import PUBLIC, Tenant
 from tests.integration import breaker_plugins
@@ -157,6 +159,8 @@ class TestJobs:
         jobs.work(published, seconds=20)
         state = jobs.status(job)
         assert (state["status"], state["problem"]["status"]) == ("queued", 503)
+        waits = Job.objects.get(id=job).run_at - timezone.now()
+        assert 30 < waits.total_seconds() <= 60, "as long as the breaker says"
 
 
 class TestStreams:
