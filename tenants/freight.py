@@ -50,8 +50,20 @@ class Estimate(BaseModel):
     hours: float
 
 
-QUOTE = Point("freight.quote", input=Shipment, output=Quote, title="Price of a shipment")
-ETA = Point("freight.eta", input=Shipment, output=Estimate, title="Hours from door to door")
+QUOTE = Point(
+    "freight.quote",
+    input=Shipment,
+    output=Quote,
+    title="Price of a shipment",
+    description="Asked for every quote; without plugins the price is by weight alone.",
+)
+ETA = Point(
+    "freight.eta",
+    input=Shipment,
+    output=Estimate,
+    title="Hours from door to door",
+    description="Asked with every quote; without plugins it is what holds for every route.",
+)
 
 BOOKING_FEE = 25.0
 PER_KG = 4.2
