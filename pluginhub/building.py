@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pluginhub import context, injection, providers
 from pluginhub.caching import TenantCache
-from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
+from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, used_in_order
 from pluginhub.context import Services
 from pluginhub.encryption import unseal_config
 from pluginhub.exceptions import NotReady
@@ -92,11 +92,8 @@ def suppliers(configuration: Configuration, code: Code) -> Suppliers:
         plugin = spec.plugin if isinstance(spec, RegistrationSpec | CompositionSpec) else ""
         return code.load(plugin) if plugin else None
 
-    def uses(name: str) -> list[str]:
-        spec = targets.get(name)
-        if isinstance(spec, ChainSpec):
-            return [step.target for step in spec.steps]
-        return [member.target for member in spec.members] if isinstance(spec, CompositionSpec) else []
+    def uses(name: str) -> tuple[str, ...]:
+        return used_in_order(targets[name]) if name in targets else ()
 
     return Suppliers(offering(configuration, code.known), class_of, uses)
 

@@ -4,7 +4,7 @@ What is disabled on a point or as an interceptor is a matter of the draft, and n
 targets are, since others may name them.
 """
 
-from pluginhub.configuration.constraints import Problem
+from pluginhub.configuration.constraints import Problem, used_in_order
 from pluginhub.configuration.differences import Change, Detail, details, difference
 from pluginhub.configuration.formats import UnreadableFormat, stored, upgraded
 from pluginhub.configuration.nesting import SCOPES, around, layer, layers, served
@@ -56,6 +56,7 @@ __all__ = [
     "served",
     "stored",
     "upgraded",
+    "used_in_order",
     "validate",
     "writable",
 ]

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, InterceptorSpec, TargetSpec
 from pluginhub.models.targets import NAME_PATTERN, RATE_PATTERN
 
-__all__ = ["Problem", "broken", "unwritable", "uses"]
+__all__ = ["Problem", "broken", "unwritable", "used_in_order", "uses"]
 
 Problem: TypeAlias = tuple[str, str, str, str]
 """`(kind, name, field, message)`; a field inside steps, members or config has dots: `steps.0.target`."""
@@ -23,6 +23,7 @@ def broken(configuration: Configuration) -> list[Problem]:
     return [
         *(problem for kind, spec in configuration.targets() for problem in _target(kind, spec)),
         *_names(configuration),
+        *(problem for spec in configuration.chains.values() for problem in _chain(spec)),
         *(problem for spec in configuration.compositions.values() for problem in _composition(spec)),
         *(problem for spec in configuration.interceptors for problem in _interceptor(spec)),
         *_points(configuration),
@@ -50,6 +51,13 @@ def _names(configuration: Configuration) -> Iterator[Problem]:
     for kind, spec in configuration.targets():
         if count[spec.name] > 1:
             yield kind, spec.name, "name", "Another target has this name."
+
+
+def _chain(spec: ChainSpec) -> Iterator[Problem]:
+    for index, step in enumerate(spec.steps):
+        if (step.on_failure == "fallback") != bool(step.fallback):
+            message = "A fallback is named where another target is called instead, and only there."
+            yield "chain", spec.name, f"steps.{index}.fallback", message
 
 
 def _composition(spec: CompositionSpec) -> Iterator[Problem]:
@@ -99,9 +107,14 @@ def _absent(configuration: Configuration) -> Iterator[Problem]:
 
 def uses(spec: TargetSpec) -> set[str]:
     """Return the names of the targets that a target calls."""
+    return set(used_in_order(spec))
+
+
+def used_in_order(spec: TargetSpec) -> tuple[str, ...]:
+    """Return the names of the targets that a target may call, each fallback after what it stands in for."""
     if isinstance(spec, ChainSpec):
-        return {name for step in spec.steps for name in (step.target, step.fallback) if name}
-    return {member.target for member in spec.members} if isinstance(spec, CompositionSpec) else set()
+        return tuple(name for step in spec.steps for name in (step.target, step.fallback) if name)
+    return tuple(member.target for member in spec.members) if isinstance(spec, CompositionSpec) else ()
 
 
 def _fits(pattern: str, text: str) -> bool:

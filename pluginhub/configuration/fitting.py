@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import pairwise, product
 from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from pluginhub import injection, loading, providers
-from pluginhub.configuration.constraints import Problem
+from pluginhub.configuration.constraints import Problem, used_in_order
 from pluginhub.configuration.keys import FieldProblem, unknown_keys
+from pluginhub.configuration.passing import end, stages
 from pluginhub.configuration.values import ChainSpec, CompositionSpec, Configuration, RegistrationSpec
 from pluginhub.encryption import SealError, unseal_config
 from pluginhub.exceptions import DependencyError, NotReady
@@ -60,14 +62,13 @@ class Plugins:
             return [("plugin", f"The plugin {spec.plugin!r} is no CompositePlugin and cannot be a parent.")]
         return [] if cls is None else self._unfit(cls, spec)
 
-    def mismatches(self, configuration: Configuration, spec: ChainSpec | CompositionSpec) -> Iterator[tuple[int, str]]:
-        """Yield `(index, message)` for each target that does not take what the one before it returns."""
-        targets = _in_order(spec)
-        for index in range(1, len(targets)):
-            giver, taker = targets[index - 1], targets[index]
-            reason = mismatch(self.output_of(configuration, giver), self.input_of(configuration, taker))
-            if reason:
-                yield index, f"{taker!r} does not take what {giver!r} returns: {reason}"
+    def mismatches(self, configuration: Configuration, spec: ChainSpec | CompositionSpec) -> Iterator[tuple[str, str]]:
+        """Yield `(field, message)`, such as `1.target`, for each that does not take what the one before it returns."""
+        for index, (before, after) in enumerate(pairwise(stages(spec)), 1):
+            for giver, (field, taker) in product(before.gives, after.takes.items()):
+                reason = mismatch(self.output_of(configuration, giver), self.input_of(configuration, taker))
+                if reason:
+                    yield f"{index}.{field}", f"{taker!r} does not take what {giver!r} returns: {reason}"
 
     def unserved(self, configuration: Configuration) -> list[Problem]:
         """Return why plugins would not get what they require: from the hub, from one another, or from providers.
@@ -78,7 +79,9 @@ class Plugins:
         specs = {spec.name: spec for _, spec in configuration.targets() if spec.enabled}
         classes = {name: self._classes.get(getattr(spec, "plugin", "")) for name, spec in specs.items()}
         giving = [name for name, cls in classes.items() if cls is not None and provided_by(cls)]
-        suppliers = Suppliers(lambda _: giving, classes.get, lambda name: _used_by(specs.get(name)))
+        suppliers = Suppliers(
+            lambda _: giving, classes.get, lambda name: used_in_order(specs[name]) if name in specs else ()
+        )
         fresh = {name for name, spec in specs.items() if not self._serves(spec)}
         found: dict[Problem, None] = {}
         for name, cls in classes.items():
@@ -154,14 +157,14 @@ class Plugins:
 
     def input_of(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
         """Return what a target takes, as far as it is known."""
-        first = _end(configuration, name, 0)
-        cls = self._classes.get(first) if first else None
+        first = end(configuration, name, 0)
+        cls = self._classes.get(first.plugin) if first else None
         return cls.Input if cls else None
 
     def output_of(self, configuration: Configuration, name: str) -> type[BaseModel] | None:
         """Return what a target gives, as far as it is known."""
-        last = _end(configuration, name, -1)
-        cls = self._classes.get(last) if last else None
+        last = end(configuration, name, -1)
+        cls = self._classes.get(last.plugin) if last else None
         return cls.Output if cls else None
 
 
@@ -174,31 +177,6 @@ def _circle(name: str, suppliers: Suppliers) -> Iterator[tuple[str, str]]:
         start = path.index(name)
         turned = [*path[start:-1], *path[:start], name]
         yield name, f"This needs itself: {' → '.join(turned)}."
-
-
-def _used_by(spec: RegistrationSpec | ChainSpec | CompositionSpec | None) -> list[str]:
-    if isinstance(spec, ChainSpec):
-        return [step.target for step in spec.steps]
-    return [member.target for member in spec.members] if isinstance(spec, CompositionSpec) else []
-
-
-def _end(configuration: Configuration, name: str, index: int) -> str | None:
-    """Return the plugin that a target hands its value to (0), or takes its result from (-1), if it is one and known."""
-    spec = configuration.spec(name)
-    while not isinstance(spec, RegistrationSpec):
-        targets = _in_order(spec)
-        if not targets:
-            return None
-        spec = configuration.spec(targets[index])
-    return spec.plugin
-
-
-def _in_order(spec: ChainSpec | CompositionSpec) -> list[str]:
-    """Return the targets that take one another's results; none where they run otherwise."""
-    if isinstance(spec, ChainSpec):
-        # Where a step may be skipped or defaulted, its result may be anything.
-        return [step.target for step in spec.steps] if all(step.on_failure == "fail" for step in spec.steps) else []
-    return [member.target for member in spec.members] if spec.strategy == "sequence" else []
 
 
 def mismatch(gives: Any, takes: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pluginhub import tenancy
-from pluginhub.configuration.constraints import Problem, broken
+from pluginhub.configuration.constraints import Problem, broken, used_in_order
 from pluginhub.configuration.fitting import Plugins
 from pluginhub.configuration.hanging import Hosted, unhung
 from pluginhub.configuration.nesting import contradicting
@@ -17,7 +17,10 @@ from pluginhub.configuration.values import (
     Configuration,
     InterceptorSpec,
     RegistrationSpec,
+    StepSpec,
+    TargetSpec,
 )
+from pluginhub.expressions import problem_with
 from pluginhub.loading import Entry
 
 __all__ = ["Problem", "validate"]
@@ -75,12 +78,23 @@ class _View:
         if spec.public and spec.name in self.owners:
             yield kind, spec.name, "public", f"{self._owned(spec.name)} Strangers cannot call it."
         if isinstance(spec, ChainSpec):
-            yield from self.used(kind, spec.name, [step.target for step in spec.steps], "steps")
+            for index, step in enumerate(spec.steps):
+                yield from ((kind, spec.name, f"steps.{index}.{field}", why) for field, why in self.step(step))
             return
         for field, message in self.plugins.problems(spec):
             yield kind, spec.name, field, message
         if isinstance(spec, CompositionSpec):
             yield from self.used(kind, spec.name, [member.target for member in spec.members], "members")
+
+    def step(self, step: StepSpec) -> Iterator[tuple[str, str]]:
+        """Yield `(field, message)` for what is wrong with a step."""
+        for field, name in (("target", step.target), ("fallback", step.fallback)):
+            message = name and (self._uncallable(name) or self._owned(name))
+            if message:
+                yield field, message
+        for field, text in (("condition", step.condition), ("input", step.input), ("output", step.output)):
+            if text and (message := problem_with(text)):
+                yield field, message
 
     def interceptor(self, spec: InterceptorSpec) -> Iterator[Problem]:
         kind, name = "interceptor", spec.registration
@@ -135,14 +149,23 @@ def _owners(configuration: Configuration) -> dict[str, list[str]]:
 
 def _cycles(configuration: Configuration) -> Iterator[Problem]:
     """Yield each cycle once, at the first target on it, with its path."""
-    uses = {spec.name: _uses(spec) for _, spec in configuration.targets() if spec.enabled}
+    uses = {spec.name: used_in_order(spec) for _, spec in configuration.targets() if spec.enabled}
     done: set[str] = set()
     for name in sorted(uses):
         path = _find_cycle(name, uses, done)
         if path:
+            spec = configuration.spec(path[0])
             kind = configuration.kind_of(path[0]) or ""
-            field = "steps" if kind == "chain" else "members"
-            yield kind, path[0], field, f"This calls itself: {' → '.join(path)}."
+            yield kind, path[0], _leading_to(path[1], spec), f"This calls itself: {' → '.join(path)}."
+
+
+def _leading_to(name: str, spec: TargetSpec) -> str:
+    """Return the field by which a target leads on to another: that of a fallback only where nothing else does."""
+    if not isinstance(spec, ChainSpec):
+        return "members"
+    if any(step.target == name for step in spec.steps):
+        return "steps"
+    return next(f"steps.{index}.fallback" for index, step in enumerate(spec.steps) if step.fallback == name)
 
 
 def _find_cycle(start: str, uses: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:
@@ -164,14 +187,8 @@ def _find_cycle(start: str, uses: Mapping[str, tuple[str, ...]], done: set[str])
     return []
 
 
-def _uses(spec: RegistrationSpec | ChainSpec | CompositionSpec) -> tuple[str, ...]:
-    if isinstance(spec, ChainSpec):
-        return tuple(step.target for step in spec.steps)
-    return tuple(member.target for member in spec.members) if isinstance(spec, CompositionSpec) else ()
-
-
 def _unfitting(configuration: Configuration, plugins: Plugins) -> Iterator[Problem]:
     for kind, spec in configuration.targets():
         if spec.enabled and not isinstance(spec, RegistrationSpec):
-            for index, message in plugins.mismatches(configuration, spec):
-                yield kind, spec.name, f"{'steps' if kind == 'chain' else 'members'}.{index}.target", message
+            for field, message in plugins.mismatches(configuration, spec):
+                yield kind, spec.name, f"{'steps' if kind == 'chain' else 'members'}.{field}", message

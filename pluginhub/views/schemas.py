@@ -40,9 +40,8 @@ class Schemas:
         """Return the plugin a value meets first, or a result comes from last."""
         spec = self._configuration.spec(target)
         if isinstance(spec, ChainSpec):
-            certain = side == "Input" or (spec.steps and spec.steps[-1].on_failure == "fail")
-            end = spec.steps[0 if side == "Input" else -1].target if spec.steps and certain else None
-            return self._plugin(end, side) if end else None
+            one = _end(spec, side)
+            return self._plugin(one, side) if one else None
         if isinstance(spec, CompositionSpec):
             return spec.plugin or None
         return spec.plugin
@@ -57,6 +56,16 @@ class Schemas:
                 self.components[f"{name}.{inner}"] = definition
             self.components[name] = schema
         return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _end(spec: ChainSpec, side: Side) -> str | None:
+    """Return the target that surely takes what the chain takes, or gives what it gives, unless a plugin stops it."""
+    if not spec.steps:
+        return None
+    step = spec.steps[0 if side == "Input" else -1]
+    if side == "Input":
+        return None if step.condition or step.input else step.target
+    return None if step.condition or step.output or step.on_failure != "fail" else step.target
 
 
 def _component(name: str) -> str:
