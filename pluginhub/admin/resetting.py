@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from pluginhub import resets, tenancy
@@ -25,6 +25,13 @@ from pluginhub.resets import What
 __all__ = ["Resettable", "ResettableForm"]
 
 FOLDED = ["collapse"]
+LABELS = {
+    "breaker_rate": gettext_lazy("Share of failures"),
+    "breaker_calls": gettext_lazy("Last calls"),
+    "breaker_seconds": gettext_lazy("Seconds open"),
+    "cache_seconds": gettext_lazy("Seconds"),
+    "cache_failures": gettext_lazy("Seconds for failures"),
+}
 
 
 class ResettableForm(ConfiguredForm):
@@ -34,8 +41,9 @@ class ResettableForm(ConfiguredForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        for name in self.KEPT:
+        for name, label in LABELS.items():
             if name in self.fields:
+                self.fields[name].label = label
                 self.fields[name].required = False
 
     def clean(self) -> dict[str, Any]:
@@ -132,7 +140,7 @@ class Resettable(ConfiguredAdmin):
     def shown_breaker_and_button(self, row: Registration) -> SafeString:
         return _shown_breaker(row, may_close=True)
 
-    @admin.display(description="")
+    @admin.display(description=gettext_lazy("Kept results"))
     def shown_cache(self, row: Registration) -> SafeString:
         return render_to_string("admin/pluginhub/registration/cache.html", {})
 
@@ -146,4 +154,5 @@ def _shown_breaker(row: Registration, *, may_close: bool) -> SafeString:
 
 
 def _breaker_open(count: int) -> str:
-    return ngettext("breaker open in %d process", "breaker open in %d processes", count) % count
+    """Short, since it stands in a narrow column."""
+    return _("breaker open") if count == 1 else _("breaker open ×%d") % count

@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from pluginhub import tenancy
+from pluginhub.admin.resetting import Resettable
 from pluginhub.fleet.models import Head, Process, Reset
 from pluginhub.models import Registration
 from pluginhub.types import PUBLIC, Tenant
@@ -116,8 +117,12 @@ class TestShown:
         assert "node:10" not in said
         assert "Close it everywhere" in said
 
+    def test_where_nobody_serves_the_tenant_it_says_so(self, row: Registration, inside: Any) -> None:
+        process(9, globex={"greet": OPEN})
+        tenancy.gate(PUBLIC, Process.objects.update, state={"revisions": {"globex": 1}})
+        assert "No process has this tenant loaded" in inside(Resettable.shown_breaker, None, row)
+
     def test_while_all_are_closed_there_is_nothing_to_press(self, admin: Client, row: Registration) -> None:
-        assert "No process has this tenant loaded" in text(admin.get(change(row)))
         process(9)
         said = text(admin.get(change(row)))
         assert "web node:9 Closed" in said
@@ -128,7 +133,7 @@ class TestShown:
         process(7, acme={"greet": OPEN})
         process(8, acme={"greet": OPEN})
         said = text(admin.get(url("registration")))
-        assert "greet Not published breaker open in 2 processes" in said.replace("greet greet", "greet")
+        assert "greet Not published breaker open ×2" in said.replace("greet greet", "greet")
         assert said.count("breaker open") == 1
 
     def test_the_fleet_says_it_of_each_process(self, db: None) -> None:
