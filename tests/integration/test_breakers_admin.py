@@ -201,5 +201,5 @@ class TestButtons:
             assert (
                 f'<form id="pluginhub-reset-{what}" method="post" action="{url("registration", what, made.pk)}">'
                 in before
-            )  # noqa: E501
+            )
             assert f'form="pluginhub-reset-{what}"' in inside_form
