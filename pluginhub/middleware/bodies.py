@@ -26,38 +26,37 @@ def keep(response: StreamingHttpResponse, tenant: Tenant, release: Release | Non
     """Let a response's body be iterated and closed in a tenant; `release` is called once, when it is closed or gone."""
     released = weakref.finalize(response, release) if release is not None else _nothing
     if getattr(response, "file_to_stream", None) is None:  # else the server may send the file by itself
-        source = response._iterator  # type: ignore[attr-defined]  # Django has no other word for what was put in
-        content: Any = response.streaming_content
-        response.streaming_content = (_asteps if response.is_async else _steps)(content, source, tenant)
+        # What was put in, as it is: `streaming_content` would give it in a wrapping that keeps the response alive.
+        source = response._iterator  # type: ignore[attr-defined]
+        response.streaming_content = (_asteps if response.is_async else _steps)(source, tenant)
     # Django closes what was put in, in that order; these would run in no tenant.
     closers = response._resource_closers  # type: ignore[attr-defined]
     closers[:] = [partial(_close, list(closers), tenant, released)]
 
 
-def _steps(content: Iterator[bytes], source: Any, tenant: Tenant) -> Iterator[bytes]:
+def _steps(source: Iterator[Any], tenant: Tenant) -> Iterator[Any]:
     while True:
         with _inside(tenant):
             try:
-                part = next(content)
+                part = next(source)
             except StopIteration:
                 return
         yield part
 
 
-async def _asteps(content: AsyncIterator[bytes], source: Any, tenant: Tenant) -> AsyncIterator[bytes]:
+async def _asteps(source: Any, tenant: Tenant) -> AsyncIterator[Any]:
     try:
         while True:
             with tenancy.enter(tenant):
                 try:
-                    part = await anext(content)
+                    part = await anext(source)
                 except StopAsyncIteration:
                     return
             yield part
     finally:
-        with tenancy.enter(tenant):
-            for each in (content, source):
-                if hasattr(each, "aclose"):
-                    await each.aclose()
+        if hasattr(source, "aclose"):
+            with tenancy.enter(tenant):
+                await source.aclose()
 
 
 def _close(closers: list[Callable[[], object]], tenant: Tenant, released: Callable[[], object]) -> None:
