@@ -23,6 +23,7 @@ from freight_plugins.audits import AuditCalls
 from freight_plugins.counting import CountQuotes
 from freight_plugins.deduplication import Deduplicate
 from freight_plugins.distances import GreatCircle, kilometres
+from freight_plugins.embargoes import Embargo
 from freight_plugins.enrichment import EnrichShipment
 from freight_plugins.exchange import ConvertCurrency, ExampleRates, ExchangeRates
 from freight_plugins.imports import AirportsImport
@@ -46,6 +47,7 @@ from pluginhub import Fatal, Item, Plugin, Refuse, chains, loading
 from pluginhub.context import Storage
 from pluginhub.exceptions import InvalidInput
 from pluginhub.interceptors import Invocation, compose
+from pluginhub.ordering import Layer, ordered
 from pluginhub.plugins import jobs_of
 from pluginhub.testing import MemoryJobs, MemoryStorage, active, build, context
 from pluginhub.types import HOST
@@ -77,7 +79,7 @@ def by_zone() -> list[Plugin]:
 class TestDistribution:
     def test_every_entry_point_is_listed_without_problem_and_loads(self) -> None:
         ours = [e for e in loading.catalog().values() if e.distribution == "pluginhub-freight-plugins"]
-        assert len(ours) == 24
+        assert len(ours) == 25
         assert [e.problem for e in ours if e.problem] == []
         assert all(e.doc for e in ours)
         assert {loading.load(e.name).__name__ for e in ours} == {e.qualname for e in ours}
@@ -87,6 +89,7 @@ class TestDistribution:
             plugin = loading.load(entry.name)
             models = {name for name in ("Config", "Input", "Output", "Params") if getattr(plugin, name) is not None}
             assert (set(entry.has), set(entry.jobs)) == (models, set(jobs_of(plugin)))
+            assert (entry.before, entry.after) == (plugin.before, plugin.after)
             assert {hook for hook in entry.hooks if not callable(getattr(plugin, hook))} == set()
             assert entry.doc.splitlines()[0] in (plugin.__doc__ or "")
 
@@ -541,6 +544,34 @@ class TestInterceptors:
         assert REGISTRY.get_sample_value("plugin_audited_calls_total", labels) == before + 2
         assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["succeeded", "failed"]
         assert caplog.records[0].message.startswith("host by host called quote in ")
+
+    @pytest.mark.parametrize(
+        ("shipment", "refused"),
+        [
+            ({"origin": "ZRH", "destination": "lpb"}, {"destination": "Nothing goes by LPB."}),
+            ({"origin": "LPB"}, {"origin": "Nothing goes by LPB."}),
+            ({"origin": "ZRH", "destination": "JFK", "airports": "LPB"}, {}),
+            ("LPB", {}),
+        ],
+        ids=["to", "from", "elsewhere", "no shipment"],
+    )
+    def test_an_embargo_refuses_what_goes_to_or_comes_from_an_airport(
+        self, shipment: Any, refused: dict[str, str]
+    ) -> None:
+        guarded, request = compose(build(Embargo, {"airports": ["lpb", "SVO"]})), Invocation("quote", shipment, HOST)
+        if not refused:
+            assert guarded(request, lambda inner: inner.value) == shipment
+            return
+        with pytest.raises(Refuse) as caught:
+            guarded(request, lambda _: pytest.fail("called"))
+        assert caught.value.extra["errors"] == refused
+
+    def test_an_embargo_stands_inside_of_an_audit_that_is_bound_further_in(self) -> None:
+        entries = loading.catalog()
+        embargo, audit = (
+            Layer(name, name, name, entries[name].before, entries[name].after) for name in ("embargo", "audit-calls")
+        )
+        assert ordered([embargo, audit]) == [audit, embargo]
 
     def test_slow_calls_are_watched_without_a_binding(self) -> None:
         jobs, storage = MemoryJobs(), MemoryStorage()
