@@ -35,6 +35,7 @@ class PointForm(DraftForm):
             self.fields["target"].choices = target_choices()  # type: ignore[attr-defined]
         if "position" in self.fields:
             self.fields["position"].required = False
+            self.initial["position"] = self.instance.position if self.instance.pk else None
             self.fields["position"].help_text = _("1 comes first. Empty: last.")
 
     def own_name(self) -> tuple[str, str]:

@@ -169,6 +169,16 @@ def test_who_may_hang_is_led_to_a_form_with_the_point_chosen(clerk: Callable[...
     assert f"What a parcel costs ({NAME})" in form
 
 
+def test_what_is_hung_comes_last_unless_told_otherwise(root: Client, hung: list[PointBinding]) -> None:
+    with tenancy.visit("acme"):
+        target = Registration.objects.create(name="d", plugin="add")
+    form = root.get(url("pointbinding", "add", point=NAME)).context["adminform"].form
+    assert form["position"].value() is None
+    sent = {"point": NAME, "target": target.pk, "enabled": "on", "position": form["position"].value() or ""}
+    assert root.post(url("pointbinding", "add"), sent).status_code == 302
+    assert order() == ["a", "b", "c", "d"]
+
+
 def test_the_page_costs_the_same_for_many_rows_and_points(root: Client, hung: list[PointBinding]) -> None:
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
