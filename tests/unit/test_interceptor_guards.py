@@ -407,7 +407,7 @@ class TestDeadlines:
             time.sleep(0.02)
             return (call_next.repeatable() if is_repeatable else call_next)(request)
 
-        with pytest.raises(DeadlineExceeded, match="before the interceptor .*slow called on") as caught:
+        with pytest.raises(DeadlineExceeded, match=r"before the interceptor .*slow called on") as caught:
             self.run(slow, lambda value, run: pytest.fail("called on"), 0.01)
         assert "slow" in str(place_of(caught.value).plugin)
 
