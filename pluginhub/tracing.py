@@ -128,7 +128,9 @@ def span(run: Run, kind: str, name: str, value: Any) -> Iterator[_Ending]:
         if type(ending.result) is Stop:
             one.decision = "stopped"
     except BaseException as error:
-        one.decision, one.problem = "failed", problem_of(error)
+        one.problem = problem_of(error)
+        if one.decision == "ran":  # else it says why
+            one.decision = "failed"
         raise
     finally:
         one.microseconds = (perf_counter() - started) * 1e6

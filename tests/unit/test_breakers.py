@@ -20,8 +20,9 @@ from pluginhub.compositions import link
 from pluginhub.context import Run
 from pluginhub.drivers import Node
 from pluginhub.exceptions import BreakerOpen, DeadlineExceeded, InvalidInput, place_of, problem_of
-from pluginhub.pipelines import Call
+from pluginhub.pipelines import Call, series
 from pluginhub.policies import Policy, guard
+from pluginhub.tracing import Trace
 from tests.forking import held, in_child
 
 Caller = Callable[[Node, Any], Any]
@@ -155,6 +156,16 @@ class TestOpening:
             "registration": "flaky",
             "plugin": "told",
         }
+
+    @in_both_colours
+    def test_a_trace_says_that_it_was_refused(self, call: Any) -> None:
+        _, node, _ = made(calls=1, rate=1)
+        trace = Trace()
+        refusing = series("chain", [("step", node), ("after", node)])
+        failing(node, 1, call)
+        with pytest.raises(BreakerOpen):
+            call(refusing, 1, Run(trace=trace))
+        assert trace.data()[0]["decision"] == "refused by an open breaker"
 
     def test_each_opening_is_told(self) -> None:
         opened: list[str] = []
