@@ -21,7 +21,10 @@ __all__ = ["Figure"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 FAMILIES = {"benchmarks": "Benchmarks", "storms": "Storms"}
-PACKAGES = ("Django", "django-tenants", "django-rq", "rq", "channels", "psycopg", "redis", "pydantic", "pluggy")
+PACKAGES = (
+    *("Django", "django-tenants", "django-rq", "rq", "channels", "psycopg", "redis", "pydantic"),
+    *("pluggy", "starlette"),
+)
 BY_HAND = "## Seen by running the command"
 """What follows this heading is kept: whole commands, which no module measures."""
 HEAD = """# Figures

@@ -1,4 +1,4 @@
-"""What a chain and an interceptor cost, against pluggy, a hand-written loop and Starlette's own middleware class."""
+"""What a chain costs, against pluggy and a hand-written loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import pluggy
 from pluginhub import Context, Plugin, chains
 from pluginhub.chains import Chain
 from pluginhub.context import Run
-from pluginhub.interceptors import layered
 from pluginhub.metrics import timings
-from pluginhub.pipelines import Call
 from tests.benchmarks.timing import side_by_side
 from tests.figures import Figure
 
@@ -33,7 +31,6 @@ class SlowAdd(Plugin):
 
 def figures() -> Iterator[Figure]:
     yield from _chain()
-    yield from _layers()
     yield _hops()
 
 
@@ -79,17 +76,6 @@ def _pluggy() -> Any:
     for number in range(5):
         manager.register(Hook(), name=str(number))
     return lambda: manager.hook.process(value=1, context=None)
-
-
-def _layers() -> Iterator[Figure]:
-    def through(request: Any, call_next: Any) -> Any:
-        return call_next(request)
-
-    core, run = Call(lambda value, _: value), Run()
-    bare, five = core, layered([through] * 5, core)
-    times = side_by_side({"five": lambda: five.call(1, run), "bare": lambda: bare.call(1, run)})
-    each = (times["five"] - times["bare"]) / 5
-    yield Figure("An interceptor layer, guarded", "≤ 1 µs", f"{each:.2f} µs", COMMAND)
 
 
 def _hops() -> Figure:

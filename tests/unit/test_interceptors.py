@@ -1,7 +1,7 @@
 """The onion: order, values, errors, and what may be composed. In all colours: the same layers, turned.
 
 What others pin down, and where it is pinned down here. `guards` is test_interceptor_guards.py, `flow` is
-test_interceptor_flow.py, `http` is tests/integration/test_middleware_passages.py.
+test_interceptor_flow.py, `http` is tests/integration/test_middleware_passages.py, `streams` the same with _streams.py.
 
 | koa-compose, test/test.js                 | here                                                            |
 |-------------------------------------------|-----------------------------------------------------------------|
@@ -42,7 +42,7 @@ test_interceptor_flow.py, `http` is tests/integration/test_middleware_passages.p
 | context variables do not come back (#1081, #1525)           | flow: test_context_variables_flow_both_ways   |
 | background work is cancelled or awaited (#919, #1438)       | http: test_what_a_view_starts_goes_on         |
 | errors are lost, or come as a group (#1976, #2625)          | flow: test_an_error_is_itself_and_no_group    |
-| streams are buffered, grow, or are read to their end (#1012)| http: test_a_stream_is_not_read_by_its_layers |
+| streams are buffered, grow, or are read to their end (#1012)| streams: test_a_stream_is_not_read_by_…      |
 | "No response returned" after a disconnect (#1634, #2516)    | http: test_a_client_that_leaves_…             |
 | waits for a disconnect for ever (#1022)                     | http: test_a_response_may_be_thrown_away      |
 | several layers read one body                                | http: test_layers_and_view_read_one_body      |
