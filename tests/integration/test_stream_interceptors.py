@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -113,6 +114,18 @@ class Limited(Plugin):
         return call_next(request.replace({**request.value, "size": 1}))
 
 
+class Slow(Plugin):
+    """Take time to open a stream."""
+
+    opening: ClassVar[threading.Event] = threading.Event()
+    go: ClassVar[threading.Event] = threading.Event()
+
+    def intercept(self, request: Invocation, call_next: Any) -> Any:
+        self.opening.set()
+        self.go.wait(10)
+        return call_next(request)
+
+
 class Broken(Plugin):
     """Never come up."""
 
@@ -126,6 +139,7 @@ class Broken(Plugin):
 PLUGINS = streamers.PLUGINS | {
     "stamped": f"{__name__}:Stamped",
     "astamped": f"{__name__}:AsyncStamped",
+    "slow": f"{__name__}:Slow",
     "broken": f"{__name__}:Broken",
     "added": f"{__name__}:Added",
     "counting": f"{__name__}:Counting",
@@ -403,14 +417,14 @@ def test_an_interceptor_with_state_is_attended_while_a_stream_is_open(in_acme: T
     assert presence.lost == lost + 1
 
 
-@of_any_layer
-@of_any_colour
-async def test_an_opening_that_is_cancelled_holds_no_runtime(held: Tenant, name: str, layer: str) -> None:
-    await tenancy.agate(held, wrap, layer)
-    opening = asyncio.create_task(streaming.open(name, caller=HOST))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+async def test_an_opening_that_is_cancelled_holds_no_runtime(held: Tenant) -> None:
+    await tenancy.agate(held, wrap, "slow")
+    Slow.opening.clear()
+    Slow.go.clear()
+    opening = asyncio.create_task(streaming.open("synchronous", caller=HOST))
+    assert await asyncio.to_thread(Slow.opening.wait, 10)
     opening.cancel()
+    asyncio.get_running_loop().call_later(0.05, Slow.go.set)
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert not registry._runtimes["acme"].busy

@@ -37,6 +37,22 @@ def ledger() -> Ledger:
     return []
 
 
+class Cursor:
+    """Give 1 for ever; what Python collects is not closed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        self._ledger.append("cursor")
+
+
 def closings(ledger: Ledger) -> list[str]:
     return [each for each in ledger if isinstance(each, str)]
 
@@ -121,10 +137,10 @@ def test_a_layer_may_put_items_in_place_of_an_error(
 
 
 @whoever_consumes
-@pytest.mark.parametrize("given", [["x", "y"], iter("xy"), ("x", "y")], ids=["list", "iterator", "tuple"])
-def test_a_layer_may_answer_without_the_plugin(consume: Consume, given: Any, ledger: Ledger) -> None:
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_a_layer_may_answer_without_the_plugin(consume: Consume, kind: Any, ledger: Ledger) -> None:
     def instead(request: Invocation, call_next: Any) -> Any:
-        return given
+        return kind(["x", "y"])
 
     assert consume(counting("synchronous", ledger), [instead]) == ["x", "y"]
     assert ledger == []
@@ -264,16 +280,6 @@ async def test_a_stream_that_was_never_pulled_closes(colour: str, kind: str, led
 @whoever_consumes
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_items_that_were_opened_and_never_pulled_are_closed(consume: Consume, kind: str, ledger: Ledger) -> None:
-    class Cursor:
-        def __iter__(self) -> Iterator[int]:
-            return self
-
-        def __next__(self) -> int:
-            return 1
-
-        def close(self) -> None:
-            ledger.append("cursor")
-
     def hasty(request: Invocation, call_next: Any) -> Any:
         call_next(request)
         return ["own"]
@@ -282,10 +288,55 @@ def test_items_that_were_opened_and_never_pulled_are_closed(consume: Consume, ki
         call_next(request)
         raise Refuse("Not today.")
 
-    assert consume(lambda _: Cursor(), [hasty]) == ["own"]
-    with pytest.raises(Refuse):
-        consume(lambda _: Cursor(), [layer(kind, "a", ledger), refusing])
-    assert closings(ledger).count("cursor") == 2
+    async def arefusing(request: Invocation, call_next: Any) -> Any:
+        await call_next(request)
+        raise Refuse("Not today.")
+
+    assert consume(lambda _: Cursor(ledger), [hasty]) == ["own"]
+    for each in (refusing, arefusing):
+        with pytest.raises(Refuse):
+            consume(lambda _: Cursor(ledger), [layer(kind, "a", ledger), each])
+    assert closings(ledger).count("cursor") == 3
+
+
+async def test_an_opening_that_is_cancelled_in_a_thread_leaves_nothing_open(ledger: Ledger) -> None:
+    opened, going = threading.Event(), threading.Event()
+
+    def slow(request: Invocation, call_next: Any) -> Any:
+        inside = call_next(request)
+        opened.set()
+        going.wait(10)
+        return inside
+
+    async with pulling(lambda _: Cursor(ledger), [layer("async generator", "a", ledger), slow]) as pulled:
+        pull = asyncio.create_task(pulled.pull(1))
+        assert await asyncio.to_thread(opened.wait, 10)
+        pull.cancel()
+        asyncio.get_running_loop().call_later(0.05, going.set)
+        with pytest.raises(asyncio.CancelledError):
+            await pull
+    assert closings(ledger) == ["cursor", "a"]
+
+
+async def test_an_opening_that_a_layer_left_in_a_task_of_its_own_leaves_nothing_open(ledger: Ledger) -> None:
+    opened, going = threading.Event(), threading.Event()
+    pulls: list[asyncio.Task[Any]] = []
+
+    def slow(request: Invocation, call_next: Any) -> Any:
+        inside = call_next(request)
+        opened.set()
+        going.wait(10)
+        return inside
+
+    async def with_ticks(request: Invocation, call_next: Any) -> AsyncIterator[Any]:
+        pulls.append(asyncio.ensure_future(anext(call_next(request))))
+        yield "tick"
+
+    async with pulling(lambda _: Cursor(ledger), [with_ticks, slow]) as pulled:
+        assert await pulled.pull(1) == ["tick"]
+        assert await asyncio.to_thread(opened.wait, 10)
+        asyncio.get_running_loop().call_later(0.05, going.set)
+    assert closings(ledger) == ["cursor"]
 
 
 @whoever_consumes
