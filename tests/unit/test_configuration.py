@@ -563,7 +563,41 @@ def test_types_that_do_not_fit_along_a_chain(plugin: str, reason: str) -> None:
     assert problems(*specs) == [("chain", "c", "steps.1.target", f"'t' does not take what 'inner' returns: {reason}")]
 
 
-def test_types_are_not_judged_where_a_step_may_be_skipped() -> None:
-    steps = StepSpec(target="p", on_failure="skip"), StepSpec(target="t")
-    spec = ChainSpec(name="c", steps=steps)
+@pytest.mark.parametrize(
+    "unsure",
+    [{"on_failure": "skip"}, {"on_failure": "default"}, {"condition": "price"}, {"output": "result"}],
+    ids=lambda step: next(iter(step.values())),
+)
+def test_types_are_not_judged_after_what_may_give_anything(unsure: dict[str, Any]) -> None:
+    spec = ChainSpec(name="c", steps=(StepSpec(target="p", **unsure), StepSpec(target="t")))
     assert problems(registration("p", "prices"), registration("t", "takes-weight"), spec) == []
+    outer = chain("outer", "c", "t")
+    inner = ChainSpec(name="c", steps=(StepSpec(target="p", **unsure),))
+    assert problems(registration("p", "prices"), registration("t", "takes-weight"), inner, outer) == []
+
+
+@pytest.mark.parametrize(
+    "unsure",
+    [{"on_failure": "skip"}, {"on_failure": "default"}, {"condition": "price"}, {"input": "@"}],
+    ids=lambda step: next(iter(step.values())),
+)
+def test_types_are_not_judged_before_what_may_take_anything(unsure: dict[str, Any]) -> None:
+    spec = ChainSpec(name="c", steps=(StepSpec(target="p"), StepSpec(target="t", **unsure)))
+    assert problems(registration("p", "prices"), registration("t", "takes-weight"), spec) == []
+
+
+def test_types_are_judged_elsewhere_in_a_chain_with_a_step_that_may_be_skipped() -> None:
+    steps = StepSpec(target="p", on_failure="skip"), StepSpec(target="p"), StepSpec(target="t")
+    found = problems(registration("p", "prices"), registration("t", "takes-weight"), ChainSpec(name="c", steps=steps))
+    assert [(kind, name, field) for kind, name, field, _ in found] == [("chain", "c", "steps.2.target")]
+
+
+def test_types_of_fallbacks_are_judged_like_those_of_targets() -> None:
+    fits, wrong = registration("t", "takes"), registration("w", "takes-weight")
+    steps = StepSpec(target="p"), StepSpec(target="t", on_failure="fallback", fallback="w")
+    message = "'w' does not take what 'p' returns: the field 'weight' is missing."
+    found = problems(registration("p", "prices"), fits, wrong, ChainSpec(name="c", steps=steps))
+    assert found == [("chain", "c", "steps.1.fallback", message)]
+    steps = StepSpec(target="t", on_failure="fallback", fallback="p"), StepSpec(target="w")
+    found = problems(registration("p", "prices"), fits, wrong, ChainSpec(name="c", steps=steps))
+    assert found == [("chain", "c", "steps.1.target", message)]
