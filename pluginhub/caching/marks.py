@@ -15,10 +15,8 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from django.core.cache import cache
-
 from pluginhub import crossing
-from pluginhub.caching.asking import MISSING, ask, get, log, seconds
+from pluginhub.caching.asking import MISSING, ask, cache, get, log, seconds
 from pluginhub.context import Run
 from pluginhub.drivers import Driver, SyncDriver
 
@@ -63,9 +61,9 @@ class Mark:
         return result
 
     async def find(self, driver: Driver, run: Run) -> Any:
-        """Return the value; `MISSING` where the caller has to compute it."""
+        """Return the value that was looked for in vain and came meanwhile; `MISSING` where the caller computes it."""
         self._asked = True
-        found, is_taken = await driver.ask(self._look)
+        found, is_taken = await driver.ask(self._take)
         self._asked = False
         if not is_taken or (isinstance(driver, SyncDriver) and crossing.running_loop() is not None):
             return found  # a loop's thread that slept would hold up whoever computes there
@@ -94,17 +92,14 @@ class Mark:
 
     # In a thread that may block
 
-    def _look(self) -> tuple[Any, bool]:
-        """Return what is kept, and whether somebody computes it. Where neither is so, the mark is ours."""
-        found = get(self._key)
-        if found is not MISSING:
-            return found, False
+    def _take(self) -> tuple[Any, bool]:
+        """Take the mark, or return that somebody else has it; or the value, if it is there by now."""
         with self._lock:
             if self._over:
                 return MISSING, False
             self._token = uuid.uuid4().hex
             self._until = monotonic() + MARK_SECONDS / 2
-            added = _quietly(lambda: cache.add(self._name, self._token, MARK_SECONDS))
+            added = _quietly(lambda: cache().add(self._name, self._token, MARK_SECONDS))
             self._held = added is True
         if not self._held:
             return MISSING, added is False
@@ -115,14 +110,14 @@ class Mark:
 
     def _peek(self) -> tuple[Any, str | None]:
         """Return what is kept, and whose mark is there. The mark is read first: it goes after the value came."""
-        both = _quietly(lambda: cache.get_many([self._name, self._key]))
+        both = _quietly(lambda: cache().get_many([self._name, self._key]))
         if both is MISSING:
             return MISSING, None
         return both.get(self._key, MISSING), both.get(self._name)
 
     def _keep(self, value: Any, ttl: float | None) -> None:
         try:
-            ask(lambda: cache.set(self._key, value, seconds(ttl)))
+            ask(lambda: cache().set(self._key, value, seconds(ttl)))
         finally:
             self._free()
 
@@ -136,8 +131,8 @@ class Mark:
 
     def _remove(self) -> None:
         # Beyond half its life it may be somebody else's by now.
-        if monotonic() < self._until or cache.get(self._name) == self._token:
-            cache.delete(self._name)
+        if monotonic() < self._until or cache().get(self._name) == self._token:
+            cache().delete(self._name)
 
 
 def _quietly(question: Any) -> Any:

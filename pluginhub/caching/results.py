@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pluginhub import tracing
-from pluginhub.caching.asking import MISSING, log
+from pluginhub.caching.asking import MISSING, get, log
 from pluginhub.caching.failures import kept_of, raised_from
 from pluginhub.caching.keys import Keys, Terms, author_s_key
 from pluginhub.caching.marks import Mark
@@ -47,19 +47,36 @@ class _Kept(Node):
         text = text_of(value) if self._author_s_key is None else await driver.run(self._author_s_key, value, run)
         if text is None:
             return await driver.run(self._inner, value, run)
-        mark = Mark(self._keys.key(text))
-        return await mark.freeing(driver, self._through(mark, value, run, driver))
+        key = self._keys.key(text)
+        found = self._entry(await driver.ask(get, key), run)
+        if found is None:
+            mark = Mark(key)
+            return await mark.freeing(driver, self._missed(mark, value, run, driver))
+        return self._hit(found, run)
 
-    async def _through(self, mark: Mark, value: Any, run: Run, driver: Driver) -> Any:
-        kind, found = _entry(await mark.find(driver, run))
-        if kind is None or (kind == _FAILURE and found["run"] == run.id):  # its step's attempts go on
-            self._timing.missed()
-            return await self._computed(mark, value, run, driver)
+    async def _missed(self, mark: Mark, value: Any, run: Run, driver: Driver) -> Any:
+        found = self._entry(await mark.find(driver, run), run)
+        if found is not None:
+            return self._hit(found, run)
+        self._timing.missed()
+        return await self._computed(mark, value, run, driver)
+
+    def _entry(self, found: Any, run: Run) -> tuple[str, Any] | None:
+        """Return the kind and the value of what is kept; what somebody else put there is nothing."""
+        if type(found) is tuple and len(found) == 2 and found[0] in (_RESULT, _STOP, _FAILURE):
+            kind, value = found
+            return None if kind == _FAILURE and value["run"] == run.id else (kind, value)  # its step's attempts go on
+        if found is not MISSING:
+            log.debug("A %s was kept in the place of a result of %s", type(found).__name__, self._name)
+        return None
+
+    def _hit(self, entry: tuple[str, Any], run: Run) -> Any:
+        kind, value = entry
         self._timing.hit()
         tracing.note(run, decision="cached")
         if kind == _FAILURE:
-            raise raised_from(found, run.id)
-        return Stop(found) if kind == _STOP else found
+            raise raised_from(value, run.id)
+        return Stop(value) if kind == _STOP else value
 
     async def _computed(self, mark: Mark, value: Any, run: Run, driver: Driver) -> Any:
         try:
@@ -81,12 +98,3 @@ class _Kept(Node):
             await mark.keep(driver, entry, seconds)
         except Exception as error:  # what a backend thinks of a value's size, say
             log.debug("A result of %s could not be kept: %s", self._name, error)
-
-
-def _entry(found: Any) -> tuple[str | None, Any]:
-    """Return the kind and the value of what is kept; what somebody else put there is nothing."""
-    if type(found) is tuple and len(found) == 2 and found[0] in (_RESULT, _STOP, _FAILURE):
-        return found
-    if found is not MISSING:
-        log.debug("A %s was kept in the place of a result", type(found).__name__)
-    return None, None

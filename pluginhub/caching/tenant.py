@@ -11,10 +11,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.core.cache import cache
-
 from pluginhub import crossing
-from pluginhub.caching.asking import MISSING, ask, get, seconds
+from pluginhub.caching.asking import MISSING, ask, cache, get, seconds
 from pluginhub.caching.marks import Mark
 from pluginhub.context import Run
 from pluginhub.drivers import SYNC, AsyncDriver, Driver, drive
@@ -41,7 +39,7 @@ class TenantCache:
         return default if found is MISSING else found
 
     def set(self, key: str, value: Any, ttl: float | None = None) -> None:
-        ask(lambda: cache.set(self._key(key), value, seconds(ttl)))
+        ask(lambda: cache().set(self._key(key), value, seconds(ttl)))
 
     def get_or_set(self, key: str, make: Callable[[], Any], ttl: float | None = None) -> Any:
         """Return what is cached, else what `make` returns, and cache that.
@@ -72,6 +70,9 @@ class TenantCache:
     async def _once(self, driver: Driver, key: str, make: Callable[[], Awaitable[Any]], ttl: float | None) -> Any:
         if ttl is not None and ttl <= 0:
             return await make()  # kept by nobody, so waited for by nobody
+        found = await driver.ask(self.get, key, MISSING)
+        if found is not MISSING:
+            return found
         mark = Mark(self._key(key))
 
         async def work() -> Any:

@@ -144,6 +144,23 @@ def test_a_source_of_the_same_size_in_the_same_second_is_not_mistaken(write: Wri
     assert versions == [{1}, {2}, {3}, {4}, {5}]
 
 
+def test_a_digest_tells_code_from_other_code_as_every_process_does(write: Write) -> None:
+    """It is of the source that was loaded, whatever the files say by now, and of no process's numbers."""
+    write(1)
+    first = loading.current()
+    assert seen(first) == {1}
+    digest = first.digest("sample")
+    assert digest.startswith("1.0:")
+    write(2, late="version = 2")
+    second = renewed()
+    assert first.digest("sample") == digest
+    assert second.digest("sample") != digest
+    write(1)
+    third = renewed()
+    assert third.label("sample") != first.label("sample")
+    assert third.digest("sample") == digest
+
+
 def test_generations_die_with_their_last_holder(write: Write) -> None:
     write(1)
     seen(loading.current())

@@ -445,8 +445,12 @@ class TestFailures:
     def test_attempts_of_the_run_that_failed_go_on_and_those_of_others_are_not_spent(self) -> None:
         node = linked(plugin := Sync(_raise(ValueError("no"))), failures=60)
         asked: list[Any] = []
-        counted = Call(lambda value, run: (asked.append(value), node.call(value, run)))
-        step = guard(counted, Policy(attempts=3, backoff=0.001))
+
+        def counted(value: Any, run: Run) -> Any:
+            asked.append(value)
+            return node.call(value, run)
+
+        step = guard(Call(counted), Policy(attempts=3, backoff=0.001))
         assert isinstance(caught(run_sync, step), ValueError)
         assert (len(asked), plugin.calls) == (3, 3)
         assert isinstance(caught(run_sync, step), CachedFailure)
@@ -491,7 +495,7 @@ class TestOnce:
 
     @both_plugins
     def test_and_more_than_once_without_marks(self, kind: type[Sync], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Mark, "_look", lambda self: (asking.get(self._key), False))
+        monkeypatch.setattr(Mark, "_take", lambda self: (asking.get(self._key), False))
         node = linked(plugin := _slow(kind))
         _storm(node, 20)
         assert plugin.calls > 1
