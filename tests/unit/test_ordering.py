@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pluginhub import configuration
+from pluginhub.configuration import Configuration, InterceptorSpec, RegistrationSpec
 from pluginhub.ordering import Constraint, Contradiction, Layer, constraints, contradictions, decided, ordered
 
 Said = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
@@ -61,6 +63,31 @@ class TestTheOrder:
 
     def test_nothing_is_in_order(self) -> None:
         assert ordered([]) == []
+
+
+class TestAConfigurations:
+    """What a revision holds, with nothing installed."""
+
+    def found(self, *bindings: InterceptorSpec, registered: str = "abc") -> str:
+        specs = {name: RegistrationSpec(name=name, plugin=name) for name in registered}
+        value = Configuration(registrations=specs, interceptors=bindings)
+        return "".join(layer.name for layer in configuration.layers(value, "call", lambda plugin: None))
+
+    def test_positions_count_wherever_they_are_written(self) -> None:
+        bindings = [
+            InterceptorSpec(registration=name, scope="call", position=at)
+            for name, at in zip("abc", (2, 3, 1), strict=True)
+        ]
+        assert self.found(*bindings) == "cab"
+
+    def test_equal_positions_are_in_the_order_they_are_written_in(self) -> None:
+        assert self.found(*[InterceptorSpec(registration=name, scope="call") for name in "bca"]) == "bca"
+
+    def test_other_scopes_are_left_out(self) -> None:
+        assert self.found(InterceptorSpec(registration="a", scope="job")) == ""
+
+    def test_one_of_a_registration_that_is_gone_stays_in_its_place(self) -> None:
+        assert self.found(*[InterceptorSpec(registration=name, scope="call") for name in "ab"], registered="b") == "ab"
 
 
 class TestWhatConstraintsDecide:
