@@ -251,7 +251,8 @@ def build(target: ALeaf | AChain, calls: Calls) -> Plugin | Chain:
     if isinstance(target, AChain):
         return Chain([build_step(step, calls) for step in target.steps], name=target.name)
     kind = AsyncScripted if target.is_async else Scripted
-    return type(target.name, (kind,), {})(target, calls)
+    plugin: Plugin = type(target.name, (kind,), {})(target, calls)
+    return plugin
 
 
 def build_step(step: AStep, calls: Calls) -> Step:

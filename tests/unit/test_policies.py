@@ -216,7 +216,11 @@ def test_a_delay_of_less_than_nothing_is_none(execute: Execute) -> None:
 @in_both_colours
 def test_the_log_of_a_retry_names_the_step(execute: Execute) -> None:
     seen: list[stamina.instrumentation.RetryDetails] = []
-    stamina.instrumentation.set_on_retry_hooks([seen.append])
+
+    def see(details: stamina.instrumentation.RetryDetails) -> None:
+        seen.append(details)
+
+    stamina.instrumentation.set_on_retry_hooks([see])
     try:
         with pytest.raises(OSError):  # noqa: PT011 - it has no message
             execute([step(failing("sync"), attempts=2)], 1)
@@ -323,7 +327,7 @@ def test_a_fallback_has_the_time_limit_anew_and_one_attempt(execute: Execute) ->
 
 @in_both_colours
 def test_a_default_is_given_as_it_is_and_anew_each_time(execute: Execute) -> None:
-    chain = [
+    chain: list[Any] = [
         step(failing("sync"), output="{mapped: result}", on_failure="default", default=[]),
         doing("sync", lambda value: value.append(1) or value),
     ]
