@@ -19,7 +19,16 @@ from pydantic import AfterValidator, BaseModel
 
 from pluginhub import Context, Plugin, Stop, publishing, tenancy
 from pluginhub.configuration import Configuration, PointSpec, RegistrationSpec
-from pluginhub.exceptions import DeadlineExceeded, HookError, InvalidInput, NotReady, PublishRefused, place_of
+from pluginhub.exceptions import (
+    DeadlineExceeded,
+    HookError,
+    InvalidInput,
+    NotReady,
+    PublishRefused,
+    TooLarge,
+    UnknownTarget,
+    place_of,
+)
 from pluginhub.models import Job, StoredValue
 from pluginhub.points import Point
 from pluginhub.registry import registry
@@ -415,12 +424,26 @@ class TestEmit:
             transaction.set_rollback(True)
         assert not Job.objects.exists()
 
-    def test_where_one_cannot_be_enqueued_none_is(self, in_acme: Tenant, make: Any, settings: Any) -> None:
+    def test_where_one_cannot_be_enqueued_none_is(self, in_acme: Tenant, make: Any) -> None:
+        hang("add", "double")
+
+        def refuse(sender: Any, instance: Job, **sent: Any) -> None:
+            if instance.name == "double":
+                raise LookupError(instance.name)
+
+        post_save.connect(refuse, sender=Job)
+        try:
+            with pytest.raises(LookupError):
+                make().emit(1)
+        finally:
+            post_save.disconnect(refuse, sender=Job)
+        assert not Job.objects.exists()
+
+    def test_data_that_is_too_large_is_refused(self, in_acme: Tenant, make: Any, settings: Any) -> None:
         hang("add")
         settings.PLUGINHUB = {**settings.PLUGINHUB, "MAX_BODY_BYTES": 5}
-        with pytest.raises(Exception, match="large"):
+        with pytest.raises(TooLarge):
             make().emit("too long to be kept")
-        assert not Job.objects.exists()
 
     def test_a_target_that_is_taken_down_meanwhile_gets_none(self, in_acme: Tenant, make: Any) -> None:
         hang("add", "double")
