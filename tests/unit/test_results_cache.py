@@ -516,8 +516,31 @@ class TestOnce:
         assert errors == [ValueError] * 20
         assert most[0] > 10
 
+    def test_who_waited_for_one_does_not_wait_for_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        names: list[str] = []
+        _occupied(monkeypatch)
+        monkeypatch.setattr(Mark, "__init__", _noting(Mark.__init__, names))
+        monkeypatch.setattr(marks, "MARK_SECONDS", 600)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(run_sync, linked(Sync()), 1)
+            _until(lambda: bool(names))
+            time.sleep(0.05)
+            assert not waiting.done()
+            try:
+                cache.set(f"pluginhub.mark:{names[0]}", "another's", 600)
+                assert waiting.result(10) == {"value": 1}
+            finally:
+                cache.delete(f"pluginhub.mark:{names[0]}")
+
+    def test_a_mark_that_was_given_up_is_not_taken_any_more(self) -> None:
+        mark = Mark("key")
+        mark._free()
+        assert mark._take() == (asking.MISSING, False)
+        assert cache.get("pluginhub.mark:key") is None
+
     def test_a_cancelled_computation_frees_its_mark(self, monkeypatch: pytest.MonkeyPatch) -> None:
         names: list[str] = []
+        monkeypatch.setattr(marks, "MARK_SECONDS", 600)
         monkeypatch.setattr(Mark, "__init__", _noting(Mark.__init__, names))
 
         begun = threading.Event()
@@ -541,6 +564,7 @@ class TestOnce:
     def test_a_look_that_was_cancelled_leaves_no_mark(self, monkeypatch: pytest.MonkeyPatch) -> None:
         names: list[str] = []
         reached, go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(marks, "MARK_SECONDS", 600)
         add = LocMemCache.add
         monkeypatch.setattr(Mark, "__init__", _noting(Mark.__init__, names))
 
