@@ -389,7 +389,9 @@ class TestThePicture:
         calls, jobs_ = pictured(admin)
         words = f"Around calls, 'outside' stands outside 'against' {OWN}, 'against' outside 'outside' {OWN}."
         assert (calls.picture, calls.contradictions) == ("", [words])
-        assert words in text(admin.get(url("interceptorbinding")))
+        assert f"{words} There is no such order, so this cannot be published" in text(
+            admin.get(url("interceptorbinding"))
+        )
         assert jobs_.picture
 
     def test_what_is_live_and_contradicts_itself_is_said(
@@ -404,6 +406,19 @@ class TestThePicture:
         (said,) = found.live
         assert said.startswith("Around calls, 'marking' stands outside 'outside'")
         assert f"positions alone decide there: {said}" in text(admin.get(url("interceptorbinding")))
+
+    def test_what_may_still_be_published_is_not_said_to_be_refused(
+        self, in_acme: Tenant, admin: Operator, become: Become
+    ) -> None:
+        publish(value("call", "marking", "outside"))
+        become(marking="Against")
+        (found,) = pictured(admin)
+        assert (found.picture, found.contradictions) == ("", found.live)
+        said = text(admin.get(url("interceptorbinding")))
+        assert said.count("'marking' stands outside 'outside'") == 1
+        assert "positions alone decide there" in said
+        assert "cannot be published" not in said
+        assert publishing.problems() == []
 
     def test_the_same_is_a_list_for_who_sees_no_pictures(self, in_acme: Tenant, admin: Operator) -> None:
         bind("call", "marking", "outside")
