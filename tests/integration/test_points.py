@@ -26,7 +26,6 @@ from pluginhub.exceptions import (
     NotReady,
     PublishRefused,
     TooLarge,
-    UnknownTarget,
     place_of,
 )
 from pluginhub.models import Job, StoredValue
