@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar, Token
 from enum import Enum
@@ -120,9 +120,8 @@ class SyncDriver:
         futures = [_submit(node, value, run) for node, value in zip(nodes, values, strict=True)]
         return [_settled(future, node, value, run) for future, node, value in zip(futures, nodes, values, strict=True)]
 
-    async def attempts(self, retries: Any) -> AsyncIterator[Any]:
-        for attempt in retries:
-            yield attempt
+    def attempts(self, retries: Any) -> AsyncIterator[Any]:
+        return _InPlace(iter(retries))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - no loop runs here
@@ -203,6 +202,20 @@ class _Limited(Node):
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         return await SYNC.limited(self.inner, value, run, self.seconds)
+
+
+class _InPlace(AsyncIterator[Any]):
+    """A synchronous iterator, for `async for`. No generator: a loop that happens to run here would adopt that."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+
+    async def __anext__(self) -> Any:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 def run(node: Node, value: Any, run: Run) -> Any:

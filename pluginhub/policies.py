@@ -18,6 +18,7 @@ from pluginhub.context import Run
 from pluginhub.drivers import Colour, Driver, Node
 from pluginhub.exceptions import CachedFailure, Fatal, HookError, InvalidInput, NotReady, RetryLater, Stop, mark
 from pluginhub.expressions import Expression
+from pluginhub.pipelines import Spanned
 
 __all__ = ["LONGEST_WAIT", "PLAIN", "OnFailure", "Policy", "guard"]
 
@@ -83,7 +84,7 @@ class _Guarded(Node):
         self._inner = inner
         self._policy = policy
         self._step = step
-        self._fallback = fallback
+        self._fallback = (fallback[0], Spanned("fallback", *fallback)) if fallback else None
         self._condition = _expression(policy.condition, "condition")
         self._input = _expression(policy.input, "input mapping")
         self._output = _expression(policy.output, "output mapping")

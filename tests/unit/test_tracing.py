@@ -108,6 +108,13 @@ def test_attempts_are_counted_and_the_policys_decision_is_told(traced: Traced) -
     assert (span["decision"], span["attempts"], span["output"]) == ("skipped", 3, 1)
 
 
+def test_a_fallback_is_told_within_the_step_that_failed(traced: Traced) -> None:
+    policy = Policy(on_failure="fallback", fallback=Add())
+    [span] = traced([Step(Given(OSError("down")), policy=policy)], 1)
+    assert (span["decision"], span["output"]) == ("fallback", 2)
+    assert shown(span["steps"], "kind", "name", "output") == [("fallback", "Add", 2)]
+
+
 def test_a_step_that_is_left_out_is_told(traced: Traced) -> None:
     [span] = traced([Step(Add(), policy=Policy(condition="express"))], {"express": False})
     assert span["decision"] == "left out"
@@ -181,7 +188,7 @@ def test_two_runs_side_by_side_keep_their_spans_apart() -> None:
 
 
 def test_an_error_that_cannot_carry_a_trace_is_left_alone() -> None:
-    class Bare(Exception):  # noqa: N818 - it has no attributes at all
+    class Bare(Exception):
         def __setattr__(self, name: str, value: Any) -> None:
             raise AttributeError(name)
 
