@@ -144,17 +144,19 @@ class TestCancellation:
 
     async def test_a_thread_that_computes_is_not_waited_for(self) -> None:
         inside, leave = asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
+        loop, done = asyncio.get_running_loop(), list[str]()
 
         def core(request: Any) -> None:
             loop.call_soon_threadsafe(inside.set)
             leave.wait(10)
+            done.append("computed")
 
         task = asyncio.ensure_future(compose(through, through)([], core))
         await inside.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert done == []
         leave.set()
 
     async def test_a_layer_may_end_it(self) -> None:
