@@ -278,8 +278,8 @@ def test_a_sound_configuration_has_no_problems() -> None:
 
 
 def test_an_unknown_plugin_names_near_misses() -> None:
-    assert problems(registration("a", "mailerr")) == [
-        ("registration", "a", "plugin", "No plugin named 'mailerr' is installed. Did you mean 'mailer'?")
+    assert problems(registration("a", "imailer")) == [
+        ("registration", "a", "plugin", "No plugin named 'imailer' is installed. Did you mean 'mailer'?")
     ]
 
 
