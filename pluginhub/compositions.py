@@ -9,7 +9,7 @@ from typing import Any
 
 from pluginhub.context import Run, Services
 from pluginhub.drivers import Colour, Driver, Node
-from pluginhub.exceptions import HookError, NotReady, Stop, mark
+from pluginhub.exceptions import HookError, NotReady, Stop
 from pluginhub.lifecycles import absence
 from pluginhub.pipelines import Spanned, leaf, series
 from pluginhub.plugins import CompositePlugin, Plugin, Strategy, hook_of
@@ -52,11 +52,11 @@ def compose_members(name: str, strategy: Strategy, members: Sequence[Branch]) ->
     if strategy == "sequence":
         optional = Policy(on_failure="skip")
         return series(name, [(m.key, m.node if m.required else guard(m.node, optional)) for m in members])
-    members = [replace(member, node=Spanned("member", member.key, member.node)) for member in members]
+    members = [replace(member, node=Spanned("member", member.key, member.node, within=name)) for member in members]
     if strategy == "first":
         return _First(name, members)
     if strategy in ("parallel", "merge"):
-        return _Parallel(name, members, by_key=strategy == "merge")
+        return _Parallel(members, by_key=strategy == "merge")
     raise HookError(f"There is no strategy {strategy!r}.", hint="Use sequence, parallel, first or merge.")
 
 
@@ -98,7 +98,6 @@ class _First(Node):
             try:
                 return _result(await driver.run(member.node, copy.deepcopy(value), run))
             except Exception as error:
-                mark(error, chain=self._name, step=member.key, run=run.id)
                 failed = error
         raise failed or HookError(f"The composition {self._name!r} has no members.", hint="Add one.")
 
@@ -106,11 +105,10 @@ class _First(Node):
 class _Parallel(Node):
     """Every member on its own copy of the value, side by side: a list in order, or a mapping by key."""
 
-    __slots__ = ("_by_key", "_members", "_name")
+    __slots__ = ("_by_key", "_members")
 
-    def __init__(self, name: str, members: Sequence[Branch], *, by_key: bool) -> None:
+    def __init__(self, members: Sequence[Branch], *, by_key: bool) -> None:
         super().__init__(Colour.MIXED)
-        self._name = name
         self._members = tuple(members)
         self._by_key = by_key
 
@@ -122,7 +120,6 @@ class _Parallel(Node):
             if error is None:
                 results[member.key] = _result(result)
             elif member.required:
-                mark(error, chain=self._name, step=member.key, run=run.id)
                 raise error
         return results if self._by_key else list(results.values())
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from pluginhub import crossing
 from pluginhub.context import Run
 from pluginhub.exceptions import DeadlineExceeded, HookError, Stop, place_of, set_place
+from pluginhub.types import Place
 
 __all__ = [
     "SYNC",
@@ -63,6 +64,9 @@ class Node:
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         raise NotImplementedError
+
+    def blame(self, error: BaseException, run: Run) -> None:
+        """Mark the error of a call that was cut short before the node could: nothing, for one without a name."""
 
     def _drive(self, value: Any, run: Run) -> Any:
         return drive(self.run(value, run, SYNC))
@@ -166,7 +170,13 @@ class AsyncDriver:
     ) -> list[tuple[Any, Exception | None]]:
         apart = AsyncDriver()
         pairs = zip(nodes, values, strict=True)
-        return list(await asyncio.gather(*(_outcome(apart.run(node, value, run)) for node, value in pairs)))
+        cut: list[Place] = []
+        try:
+            return list(await asyncio.gather(*(_outcome(apart, node, value, run, cut) for node, value in pairs)))
+        except asyncio.CancelledError as error:
+            if cut:  # the first of those that were at work
+                set_place(error, cut[0])
+            raise
 
     def attempts(self, retries: Any) -> AsyncIterator[Any]:
         return aiter(retries)
@@ -284,12 +294,21 @@ def _too_long(seconds: float | None, cut: BaseException | None = None) -> Deadli
     return error
 
 
-async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, Exception | None]:
+async def _outcome(
+    driver: AsyncDriver, node: Node, value: Any, run: Run, cut: list[Place]
+) -> tuple[Any, Exception | None]:
     crossing.leave_home()
     try:
-        return await work, None
+        return await driver.run(node, value, run), None
+    except DeadlineExceeded as error:  # by code that held the loop up, so that nobody was cut
+        cut.append(place_of(error))
+        return None, error
     except Exception as error:
         return None, error
+    except asyncio.CancelledError as error:
+        node.blame(error, run)
+        cut.append(place_of(error))
+        raise
 
 
 def _submit(node: Node, value: Any, run: Run) -> Future[Any]:
@@ -311,6 +330,8 @@ def _settled(future: Future[Any], node: Node, value: Any, run: Run) -> tuple[Any
         if future.done():
             return None, error
         future.cancel()
-        return None, _too_long(None)
+        late = _too_long(None)
+        node.blame(late, run)
+        return None, late
     except Exception as error:
         return None, error

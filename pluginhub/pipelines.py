@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pluginhub import tracing
 from pluginhub.context import Context, Run, Services
 from pluginhub.drivers import SYNC, Colour, Driver, Node, colour_of
-from pluginhub.exceptions import HookError, InvalidInput, NotReady, Stop, mark
+from pluginhub.exceptions import HookError, InvalidInput, NotReady, Stop, mark, place_of
 from pluginhub.leaves import Leaf, Leaves
 from pluginhub.plugins import Plugin, hook_of
 
@@ -94,20 +94,29 @@ class Series(Node):
 
 
 class Spanned(Node):
-    """A node that is one span of a run's trace, where it has one."""
+    """A node that is one span of a run's trace, where it has one; errors name it as a part of `within`, if given."""
 
-    __slots__ = ("_inner", "_kind", "_name")
+    __slots__ = ("_inner", "_kind", "_within", "name")
 
-    def __init__(self, kind: str, name: str, inner: Node) -> None:
+    def __init__(self, kind: str, name: str, inner: Node, *, within: str = "") -> None:
         super().__init__(inner.colour)
+        self.name = name
         self._kind = kind
-        self._name = name
         self._inner = inner
+        self._within = within
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
-        if run.trace is None:
-            return await driver.run(self._inner, value, run)
-        return await traced(run, self._kind, self._name, self._inner, value, driver)
+        try:
+            if run.trace is None:
+                return await driver.run(self._inner, value, run)
+            return await traced(run, self._kind, self.name, self._inner, value, driver)
+        except BaseException as error:
+            self.blame(error, run)
+            raise
+
+    def blame(self, error: BaseException, run: Run) -> None:
+        if self._within and place_of(error).steps[:1] != ((self._within, self.name),):
+            mark(error, chain=self._within, step=self.name, run=run.id)
 
 
 async def traced(run: Run, kind: str, name: str, node: Node, value: Any, driver: Driver) -> Any:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pluginhub.context import Run
 from pluginhub.drivers import AsyncDriver, Colour, Driver, Node
-from pluginhub.exceptions import DeadlineExceeded, Stop, mark
-from pluginhub.pipelines import series, traced
+from pluginhub.exceptions import DeadlineExceeded, Stop
+from pluginhub.pipelines import Spanned, series
 
 __all__ = ["HOWS", "NOBODY", "Fit", "Several", "link"]
 
@@ -59,34 +59,32 @@ class _Chain(Node):
         return self._fit(await self._series.run(value, run, driver))
 
 
-class _One(Node):
+class _One(Spanned):
     """One target of several: its result is fitted, and what goes wrong is marked with the point and its name."""
 
-    __slots__ = ("_fit", "_inner", "_label", "_point")
+    __slots__ = ()
 
     def __init__(self, point: str, label: str, inner: Node, fit: Fit) -> None:
+        super().__init__("target", label, _Fitted(inner, fit), within=point)
+
+    def late(self, run: Run) -> DeadlineExceeded:
+        """Return the error of a deadline that passed while this target was asked."""
+        error = DeadlineExceeded("The run's deadline passed.", hint="Allow more time, or make the target faster.")
+        self.blame(error, run)
+        return error
+
+
+class _Fitted(Node):
+    __slots__ = ("_fit", "_inner")
+
+    def __init__(self, inner: Node, fit: Fit) -> None:
         super().__init__(inner.colour)
-        self._point = point
-        self._label = label
         self._inner = inner
         self._fit = fit
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
-        try:
-            if run.trace is None:
-                result = await driver.run(self._inner, value, run)
-            else:
-                result = await traced(run, "target", self._label, self._inner, value, driver)
-            return self._fit(result.value if type(result) is Stop else result)
-        except BaseException as error:
-            mark(error, chain=self._point, step=self._label, run=run.id)
-            raise
-
-    def late(self) -> DeadlineExceeded:
-        """Return the error of a deadline that passed while this target was asked."""
-        error = DeadlineExceeded("The run's deadline passed.", hint="Allow more time, or make the target faster.")
-        mark(error, chain=self._point, step=self._label)
-        return error
+        result = await driver.run(self._inner, value, run)
+        return self._fit(result.value if type(result) is Stop else result)
 
 
 class _All(Node):
@@ -130,7 +128,7 @@ class _First(Node):
                 if result is not None:
                     return result
             if (run.remaining() or 0) < 0:  # the next one would be too late, too
-                raise failed or one.late()
+                raise failed or one.late(run)
         if failed is not None:
             raise failed
         return NOBODY
