@@ -10,15 +10,12 @@ import json
 import os
 import socket
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
 
+from tests.benchmarks.servers import served
 from tests.figures import Figure
 
 __all__ = ["application", "figures"]
@@ -40,7 +37,7 @@ def figures() -> Iterator[Figure]:
         configure()
         tenancy.gate(tenant, _publish)
         token = tenancy.gate(tenant, lambda: bearer(make_user()))
-        with _server() as (port, server):
+        with served("tests.benchmarks.serving:application") as (port, server):
             head = f"Host: {tenant.schema}.localhost:{port}\r\nAuthorization: Bearer {token}\r\n"
             paths = [f"/{prefix}/{colour}/" for colour in PLUGINS for prefix in ("by-hand", "hub/run")]
             rates: dict[str, list[float]] = {path: [] for path in paths}
@@ -78,25 +75,6 @@ def _publish() -> None:
     publish(
         *(chain(colour, *[f"add-{colour}"] * STEPS) for colour in PLUGINS), **{f"add-{each}": each for each in PLUGINS}
     )
-
-
-@contextmanager
-def _server() -> Iterator[tuple[int, psutil.Process]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    options = ["--factory", "--port", str(port), "--lifespan", "off", "--log-level", "warning"]
-    server = subprocess.Popen([sys.executable, "-m", "uvicorn", "tests.benchmarks.serving:application", *options])
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield port, psutil.Process(server.pid)
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _rate(port: int, server: psutil.Process, path: str, head: str) -> float:

@@ -12,15 +12,12 @@ import os
 import socket
 import statistics
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
 
+from tests.benchmarks.servers import served
 from tests.figures import Figure
 
 __all__ = ["application", "figures"]
@@ -39,7 +36,7 @@ def figures() -> Iterator[Figure]:
         _configure()
         tenancy.gate(tenant, publish)
         bearer = tenancy.gate(tenant, token)
-        with _server() as (port, server):
+        with served("tests.benchmarks.streaming:application") as (port, server):
             host = f"{tenant.schema}.localhost:{port}"
             rates: dict[str, list[float]] = {name: [] for name in ("plain", "endless", "endless-threaded")}
             for _ in range(ROUNDS):
@@ -85,25 +82,6 @@ def _configure() -> None:
     from tests.streamers import PLUGINS
 
     settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
-
-
-@contextmanager
-def _server() -> Iterator[tuple[int, psutil.Process]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    options = ["--factory", "--port", str(port), "--lifespan", "off", "--log-level", "warning"]
-    server = subprocess.Popen([sys.executable, "-m", "uvicorn", "tests.benchmarks.streaming:application", *options])
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield port, psutil.Process(server.pid)
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _rate(port: int, server: psutil.Process, host: str, bearer: str, name: str) -> float:
