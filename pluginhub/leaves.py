@@ -37,9 +37,9 @@ class Leaf(Node):
 
     async def run(self, value: Any, run: Run, driver: Driver) -> Any:
         started = monotonic()
+        if run.deadline is not None and started > run.deadline:
+            raise self.failed(late(), run)
         try:
-            if run.deadline is not None and started > run.deadline:
-                raise late()
             result = await self.function(value, Context((run, self.services)))
         except Stop as stop:
             result = stop
@@ -89,11 +89,10 @@ class Leaves:
             return self._traced(value, run)
         cells, deadline = here(), run.deadline
         _, _, _, leaf, label = self._leaves[0]
-        now = monotonic()
-        started: float | None = now
+        now, is_late = monotonic(), False
         try:
             if deadline is not None and now > deadline:
-                started = None
+                is_late = True
                 raise late()
             for function, services, timing, leaf, label in self._leaves:  # noqa: B007 - what failed is told by them
                 try:
@@ -109,12 +108,12 @@ class Leaves:
                 counts[bisect_left(BUCKETS, seconds)] += 1
                 counts[SUM] += seconds
                 if deadline is not None and now > deadline:
-                    started = None
+                    is_late = True
                     raise late()
                 if type(value) is Stop:
                     return value if self._inner else value.value
         except BaseException as raised:
-            error = leaf.failed(raised, run, started)
+            error = leaf.failed(raised, run, None if is_late else now)
             if label:
                 mark(error, chain=self._name, step=label, run=run.id)
             raise error  # noqa: B904 - it is the error itself, or has it as its cause

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pluginhub import Context, Plugin, Refuse, chains, metrics
-from pluginhub.metrics import Metrics, register, timings
+from pluginhub.exceptions import DeadlineExceeded
+from pluginhub.metrics import SUM, Metrics, register, timings
 
 
 class MeasuredOk(Plugin):
     def process(self, value: int, context: Context) -> int:
         return value
+
+
+class MeasuredSlow(Plugin):
+    def process(self, value: int, context: Context) -> int:
+        time.sleep(0.05)
+        return value
+
+
+class MeasuredQuickly(Plugin):
+    def process(self, value: int, context: Context) -> int:
+        raise ValueError("boom")
+
+
+class MeasuredNever(Plugin):
+    def process(self, value: int, context: Context) -> int:
+        raise AssertionError("it is too late to begin")
+
+
+class MeasuredNeverEither(Plugin):
+    async def process(self, value: int, context: Context) -> int:
+        raise AssertionError("it is too late to begin")
 
 
 class MeasuredBoom(Plugin):
@@ -43,6 +66,21 @@ def test_errors_are_counted_and_refusals_are_not() -> None:
         with pytest.raises((ValueError, Refuse)):
             chains.execute([MeasuredBoom()], value)
     assert 'plugin_error_total{plugin="MeasuredBoom",tenant=""} 2.0' in exported()
+
+
+def test_a_failure_takes_as_long_as_the_one_that_failed_and_not_as_what_came_before_it() -> None:
+    with pytest.raises(ValueError, match="boom"):
+        chains.execute([MeasuredSlow(), MeasuredQuickly()], 1)
+    slow, quick = (timings(name).totals()[SUM] for name in ("MeasuredSlow", "MeasuredQuickly"))
+    assert quick < slow
+
+
+@pytest.mark.parametrize("plugin", [MeasuredNever, MeasuredNeverEither], ids=["sync", "async"])
+def test_what_does_not_begin_is_no_execution(plugin: type[Plugin]) -> None:
+    with pytest.raises(DeadlineExceeded):
+        chains.execute([plugin()], 1, timeout=-1)
+    totals = timings(plugin.__name__).totals()
+    assert sum(totals[:SUM]) == 0
 
 
 def test_buckets_rise_to_the_count() -> None:
