@@ -1,6 +1,6 @@
 """What one run did, step by step, where somebody asked to see it. A run that is not traced pays one look at a field.
 
-A span is one call of a step, member, target or interceptor; spans nest as the calls do. Values are rendered as plain
+A span is one call of a target, step, member or fallback; spans nest as the calls do. Values are rendered as plain
 JSON when they pass, so that nobody changes them afterwards; secrets are masked when the trace is read.
 """
 

@@ -70,11 +70,11 @@ def configure() -> None:
 
 
 def _publish() -> None:
+    from pluginhub.configuration import RegistrationSpec
     from tests.integration.hub import chain, publish
 
-    publish(
-        *(chain(colour, *[f"add-{colour}"] * STEPS) for colour in PLUGINS), **{f"add-{each}": each for each in PLUGINS}
-    )
+    for_both = [RegistrationSpec(name=f"add-{colour}", plugin=colour) for colour in PLUGINS]
+    publish(*for_both, *(chain(colour, *[f"add-{colour}"] * STEPS) for colour in PLUGINS))
 
 
 def _rate(port: int, server: psutil.Process, path: str, head: str) -> float:
