@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -10,8 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from pluginhub.admin.ordering import OrderedFormSet, OrderedInline
 from pluginhub.admin.targets import OPEN, TargetAdmin, joined
@@ -26,6 +28,9 @@ _EXAMPLES = {
     "output": "merge(input, {price: result})",
 }
 
+_LONGEST = 40
+"""How many characters of a condition are told of a policy that is folded."""
+
 
 class StepForm(forms.ModelForm):
     """A step: what is no JMESPath is an error at its field, and so is a missing fallback."""
@@ -37,6 +42,11 @@ class StepForm(forms.ModelForm):
                 asked = self.fields[field]
                 asked.widget.attrs |= {"spellcheck": "false", "autocapitalize": "off"}
                 asked.help_text = format_html("{} {} <code>{}</code>", asked.help_text, _("Such as"), example)
+
+    @property
+    def told(self) -> str:
+        """The policy in a few words, for whoever has not unfolded it; nothing where it is the usual one."""
+        return " · ".join(_policy(self.instance))
 
     def clean_condition(self) -> str:
         return self._expression("condition")
@@ -90,6 +100,9 @@ class StepInline(OrderedInline):
         ),
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("fallback")
+
 
 @admin.register(Chain)
 class ChainAdmin(TargetAdmin):
@@ -104,3 +117,22 @@ class ChainAdmin(TargetAdmin):
     @admin.display(description=gettext_lazy("Steps"))
     def shown_steps(self, row: Chain) -> str:
         return joined([step.target.name for step in row.steps.all()], "→")
+
+
+def _policy(step: Step) -> Iterator[str]:
+    if step.condition:
+        yield _("if %s") % Truncator(step.condition).chars(_LONGEST)
+    if step.input:
+        yield _("input mapped")
+    if step.output:
+        yield _("output mapped")
+    if step.time_limit is not None:
+        yield _("%g s at most") % step.time_limit
+    if step.attempts > 1:
+        yield ngettext("%d attempt", "%d attempts", step.attempts) % step.attempts
+    if step.on_failure == Step.OnFailure.SKIP:
+        yield _("else go on with the input")
+    elif step.on_failure == Step.OnFailure.DEFAULT:
+        yield _("else go on with the default")
+    elif step.fallback is not None:
+        yield _("else call %s") % step.fallback.name

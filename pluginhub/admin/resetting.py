@@ -155,4 +155,4 @@ def _shown_breaker(row: Registration, *, may_close: bool) -> SafeString:
 
 def _breaker_open(count: int) -> str:
     """Short, since it stands in a narrow column."""
-    return _("breaker open") if count == 1 else _("breaker open ×%d") % count
+    return _("Breaker open") if count == 1 else _("Breaker open ×%d") % count

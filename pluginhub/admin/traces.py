@@ -7,12 +7,33 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.template.loader import render_to_string
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 __all__ = ["shown_trace"]
 
 WIDTH = 100
 """Of the bar of the longest call, in the units of the picture."""
+
+_DECISIONS: dict[str, str | Promise] = {
+    "ran": gettext_lazy("ran"),
+    "cached": gettext_lazy("cached"),
+    "left out": gettext_lazy("left out"),
+    "skipped": gettext_lazy("skipped"),
+    "default": gettext_lazy("default"),
+    "fallback": gettext_lazy("fallback"),
+    "stopped": gettext_lazy("stopped"),
+    "failed": gettext_lazy("failed"),
+    "refused by an open breaker": gettext_lazy("breaker open"),
+}
+_KINDS: dict[str, str | Promise] = {
+    "target": gettext_lazy("target"),
+    "step": gettext_lazy("step"),
+    "member": gettext_lazy("member"),
+    "fallback": gettext_lazy("fallback"),
+    "call": gettext_lazy("call"),
+}
 
 
 def shown_trace(trace: list[dict[str, Any]] | None) -> SafeString:
@@ -27,6 +48,8 @@ def shown_trace(trace: list[dict[str, Any]] | None) -> SafeString:
 def _lines(span: dict[str, Any], depth: int, longest: float) -> Iterator[dict[str, Any]]:
     yield {
         **span,
+        "kind": _KINDS.get(span["kind"], span["kind"]),
+        "said": _DECISIONS.get(span["decision"], span["decision"]),
         "depth": min(depth, 8),
         "input": _text(span["input"]),
         "output": _text(span["output"]),

@@ -133,8 +133,8 @@ class TestShown:
         process(7, acme={"greet": OPEN})
         process(8, acme={"greet": OPEN})
         said = text(admin.get(url("registration")))
-        assert "greet Not published breaker open ×2" in said.replace("greet greet", "greet")
-        assert said.count("breaker open") == 1
+        assert "greet Not published Breaker open ×2" in said.replace("greet greet", "greet")
+        assert said.count("Breaker open") == 1
 
     def test_the_fleet_says_it_of_each_process(self, db: None) -> None:
         process(7, acme={"greet": OPEN, "calm": OPEN}, globex={"say": OPEN})
