@@ -184,7 +184,7 @@ def _named(target: str, node: Node, trace: Trace | None) -> Node:
 def _carry(error: BaseException, one: Run, runtime: Runtime) -> None:
     shown = _shown(one, runtime)
     if shown is not None:
-        attach(error, shown)
+        attach(error, one, shown)
 
 
 def _shown(one: Run, runtime: Runtime) -> list[dict[str, Any]] | None:

@@ -62,13 +62,14 @@ class Tried(ModelAdmin):
 
 def _run(request: HttpRequest, name: str, sample: str) -> dict[str, Any]:
     """Any failure is an answer here: the page shows it."""
+    caller = access.caller_of(request, "admin")
+    trace = caller.may(execution.TRACE)
     try:
         value = payloads.parse(sample.encode("utf-8", "surrogatepass"), max_bytes=settings.MAX_BODY_BYTES)
-        caller = access.caller_of(request, "admin")
-        outcome = execution.perform(name, value, caller=caller, trace=caller.may(execution.TRACE))
+        outcome = execution.perform(name, value, caller=caller, trace=trace)
         return {"outcome": outcome, "trace": shown_trace(outcome.trace)} | _pretty(outcome.result)
     except Exception as error:  # a plugin's, among others
-        return {"problem": problem_of(error), "trace": shown_trace(trace_of(error))}
+        return {"problem": problem_of(error), "trace": shown_trace(trace_of(error) if trace else None)}
 
 
 def _pretty(result: Any) -> dict[str, str]:

@@ -21,7 +21,6 @@ from pluginhub.exceptions import (
     place_of,
     problem_of,
 )
-from pluginhub.tracing import trace_of
 
 __all__ = ["PROBLEM", "REVISION", "MethodNotAllowed", "WrongCredentials", "answer", "problem"]
 
@@ -65,21 +64,25 @@ def answer(
     return response
 
 
-def problem(error: Exception, request: HttpRequest, *, revision: int | None = None) -> HttpResponse:
+def problem(
+    error: Exception,
+    request: HttpRequest,
+    *,
+    revision: int | None = None,
+    trace: list[dict[str, Any]] | None = None,
+) -> HttpResponse:
     """Return any error as its problem detail, and log those nobody foresaw with their traceback."""
     error = _known(error)
-    members, trace = problem_of(error), trace_of(error)
-    if trace is not None:
-        members["trace"] = trace
+    members, more = problem_of(error), {} if trace is None else {"trace": trace}
     status = int(members["status"])
     if status >= 500 and not isinstance(error, PluginHubError):
         # Extra keyword: Django's own handlers log `request` too, and mail it to the ADMINS with the settings cleansed.
         log.error("%s %s failed", request.method, request.path, exc_info=error, extra={"request": request})
     try:
-        return answer(members, status=status, revision=revision, headers=_headers(error), content_type=PROBLEM)
+        return answer(members | more, status=status, revision=revision, headers=_headers(error), content_type=PROBLEM)
     except PluginHubError:  # an error's extra members are the plugin's, and may hold anything
         members = {key: value for key, value in members.items() if isinstance(value, str | int)}
-        return answer(members, status=status, revision=revision, headers=_headers(error), content_type=PROBLEM)
+        return answer(members | more, status=status, revision=revision, headers=_headers(error), content_type=PROBLEM)
 
 
 def _known(error: Exception) -> Exception:

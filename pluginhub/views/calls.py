@@ -32,6 +32,8 @@ class Call:
     caller: Caller = ANONYMOUS
     raw: bytes = b""
     revision: int | None = None
+    trace: list[dict[str, Any]] | None = None
+    """What the run did, where that was asked for and an error is the answer."""
 
     @property
     def is_async(self) -> bool:

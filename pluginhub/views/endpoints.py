@@ -57,7 +57,7 @@ def endpoint(methods: Mapping[str, Handler], *, public: bool = False, tickets: b
                 await _serve_at_least(call, request.META[FRESHNESS])
             response = await handler(call, **arguments)
         except Exception as error:
-            response = answers.problem(error, request)
+            response = answers.problem(error, request, trace=call.trace if call is not None else None)
         return _stamped(response, call)
 
     # The CSRF token is asked of sessions only, by `identify`. A view that is asynchronous cannot be atomic.

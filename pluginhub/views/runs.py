@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpResponse
 
 from pluginhub import execution
+from pluginhub.tracing import trace_of
 from pluginhub.views.calls import Call
 from pluginhub.views.endpoints import endpoint
 
@@ -16,9 +17,13 @@ TRACE = "X-PluginHub-Trace"
 
 async def _run(call: Call, target: str) -> HttpResponse:
     trace = call.request.headers.get(TRACE, "0") == "1"
-    outcome = await call.either(
-        execution.perform, execution.aperform, target, call.json(), caller=call.caller, trace=trace
-    )
+    try:
+        outcome = await call.either(
+            execution.perform, execution.aperform, target, call.json(), caller=call.caller, trace=trace
+        )
+    except Exception as error:
+        call.trace = trace_of(error) if trace else None
+        raise
     call.revision = outcome.revision
     said = {
         "result": outcome.result,

@@ -11,10 +11,11 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from pydantic import BaseModel, SecretStr
 
-from pluginhub import Context, Plugin, execution
-from pluginhub.configuration import RegistrationSpec
-from pluginhub.exceptions import Forbidden
+from pluginhub import Context, Plugin, execution, tenancy
+from pluginhub.configuration import ChainSpec, RegistrationSpec, StepSpec
+from pluginhub.exceptions import Fatal, Forbidden
 from pluginhub.models import Chain
+from pluginhub.tracing import trace_of
 from pluginhub.types import Caller, Tenant
 from tests.integration.hub import PLUGINS, Colour, Hub, bearer, chain, make_user, publish
 
@@ -32,9 +33,20 @@ class Signed(Plugin):
         return {"signature": f"signed by {self.key.get_secret_value()}", "said": context.call("say", value)}
 
 
+SHARED = Fatal("Raised by everybody.", rates=object())
+
+
+class Sharing(Plugin):
+    """Raises one and the same error each time."""
+
+    def process(self, value: Any, context: Context) -> Any:
+        raise SHARED
+
+
 @pytest.fixture(autouse=True)
 def plugins(settings: Any) -> None:
     known = {**PLUGINS, "signed": "tests.integration.test_traces:Signed"}
+    known["sharing"] = "tests.integration.test_traces:Sharing"
     settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": known, "RUN_SECONDS": 1.0}
 
 
@@ -101,6 +113,29 @@ def test_a_run_that_fails_tells_how_far_it_came(hub: Hub) -> None:
     [target] = problem["trace"]
     assert [step["decision"] for step in target["steps"]] == ["ran", "failed"]
     assert target["steps"][1]["problem"]["detail"] == "Unknown airport."
+
+
+def test_a_trace_is_of_who_asked_for_it_also_where_many_raise_one_error(hub: Hub, globex: Tenant) -> None:
+    publish(share="sharing")
+    with tenancy.visit(globex):
+        publish(share="sharing")
+        tom = bearer(make_user("tom"))
+    assert "trace" in hub.post("/hub/run/share/", "of acme", **ASKED).problem
+    assert "trace" not in hub.post("/hub/run/share/", 1).problem
+    other = Hub(hub.colour, host="globex.localhost", token=tom)
+    assert "trace" not in other.post("/hub/run/share/", 1).problem
+    assert other.post("/hub/run/share/", 1, **ASKED).status == 403
+    with tenancy.visit(globex), pytest.raises(Fatal) as failed:
+        execution.run("share", 1)
+    assert trace_of(failed.value) is None
+
+
+def test_a_problem_that_is_no_json_fails_no_run_that_went_on(hub: Hub) -> None:
+    on = ChainSpec(name="on", steps=(StepSpec(target="failing", on_failure="skip"),))
+    publish(on, chain("failing", "share"), share="sharing")
+    answer = hub.post("/hub/run/on/", 1, **ASKED)
+    assert answer.status == 200
+    assert answer.json()["trace"][0]["steps"][0]["steps"][0]["problem"]["rates"] == "<object>"
 
 
 def test_an_error_nobody_foresaw_says_no_more_than_without_a_trace(hub: Hub) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import base64
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
 from pluginhub import CompositePlugin, Context, Plugin, Refuse, Stop
 from pluginhub.chains import Chain, Step
+from pluginhub.context import Run
+from pluginhub.exceptions import Fatal
 from pluginhub.policies import Policy
-from pluginhub.tracing import LONGEST, MASK, MOST, Trace, attach, trace_of
+from pluginhub.tracing import LARGEST, LONGEST, MASK, MOST, Trace, attach, trace_of
 
 Traced = Callable[..., list[dict[str, Any]]]
 
@@ -169,7 +174,7 @@ def test_a_value_that_contains_itself_is_told_by_its_kind(traced: Traced) -> Non
 def test_long_values_are_cut(traced: Traced) -> None:
     output = traced([Given("x" * 2 * LONGEST)], 1)[0]["output"]
     assert len(output) < LONGEST + 100
-    assert output.endswith(f"({2 * LONGEST + 2} characters)")
+    assert output.endswith(f"({2 * LONGEST} characters)")
 
 
 def test_no_more_than_some_spans_are_kept(traced: Traced) -> None:
@@ -193,6 +198,112 @@ def test_an_error_that_cannot_carry_a_trace_is_left_alone() -> None:
             raise AttributeError(name)
 
     bare, other = Bare(), ValueError()
-    attach(bare, [])
-    attach(other, [{}])
+    attach(bare, Run(id="1"), [])
+    attach(other, Run(id="1"), [{}])
     assert (trace_of(bare), trace_of(other)) == (None, [{}])
+
+
+def test_a_trace_belongs_to_the_run_that_an_error_ended_last() -> None:
+    shared = Refuse("raised by everybody")
+    attach(shared, Run(id="1"), [{}])
+    assert trace_of(shared) == [{}]
+    with pytest.raises(Refuse):
+        Chain([Given(shared)]).execute(1)
+    assert trace_of(shared) is None
+
+
+def test_to_look_at_an_iterator_does_not_use_it_up(traced: Traced) -> None:
+    class Count(Plugin):
+        def process(self, value: int, context: Context) -> Iterator[int]:
+            return iter(range(value))
+
+    class Sum(Plugin):
+        def process(self, value: Iterator[int], context: Context) -> int:
+            return sum(value)
+
+    assert shown(traced([Count(), Sum()], 4), "output") == [("<range_iterator>",), (6,)]
+
+
+def test_what_cannot_say_what_it_is_fails_no_run(traced: Traced) -> None:
+    class Odd(BaseModel):
+        def model_dump(self, **options: Any) -> dict[str, Any]:
+            raise KeyError("odd")
+
+    assert traced([Given(Odd())], 1)[0]["output"] == "<Odd>"
+
+
+WAYS: dict[str, Callable[[str], Any]] = {
+    "as it is": lambda secret: f"Bearer {secret}",
+    "in JSON": lambda secret: json.dumps({"header": secret}),
+    "in JSON in JSON": lambda secret: json.dumps({"body": json.dumps({"header": secret})}),
+    "in a URL": lambda secret: "https://rates.example/?key=" + quote(secret, safe=""),
+    "in base64": lambda secret: "Basic " + base64.b64encode(f"user:{secret}".encode()).decode(),
+    "in bytes": lambda secret: f"x{secret}".encode(),
+    "as a key": lambda secret: {secret: 1},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_secret_is_masked_however_it_is_written(way: str) -> None:
+    secret, trace = 'hün"ter/2000', Trace()
+    Chain([Given(WAYS[way](secret))]).execute(1, trace=trace)
+    text = json.dumps(trace.data([secret]), ensure_ascii=False)
+    written = json.dumps(trace.data(), ensure_ascii=False)
+    assert (MASK in text, MASK in written) == (True, False)
+    assert "ter/2000" not in text
+    assert "ter%2F2000" not in text
+
+
+def test_a_secret_that_is_a_number_is_masked() -> None:
+    trace = Trace()
+    Chain([Given({"pin": 4711})]).execute(1, trace=trace)
+    assert trace.data(["4711"])[0]["output"] == {"pin": MASK}
+
+
+def test_what_is_long_is_masked_by_its_keys_too(traced: Traced) -> None:
+    long = {"password": "hunter2000", "rest": "x" * LONGEST}
+    assert "hunter2000" not in repr(traced([Given(long)], 1))
+
+
+def test_a_secret_that_is_cut_in_two_is_masked() -> None:
+    for offset in range(1, 10):
+        trace = Trace()
+        Chain([Given("x" * (LONGEST - offset) + "hunter2000" + "x" * LONGEST)]).execute(1, trace=trace)
+        assert "h" not in trace.data(["hunter2000"])[0]["output"].partition("…")[0]
+
+
+def test_a_problem_is_cut_and_is_json_whatever_a_plugin_put_there(traced: Traced) -> None:
+    error = Fatal("No.", rates=object(), text="x" * 2 * LONGEST)
+    [outer] = traced([Step(Chain([Given(error)]), policy=Policy(on_failure="skip"))], 1)
+    [span] = outer["steps"]
+    assert (span["problem"]["detail"], span["problem"]["rates"]) == ("No.", "<object>")
+    assert len(json.dumps(span)) < 2 * LONGEST
+
+
+def test_all_values_of_a_run_together_are_cut(traced: Traced) -> None:
+    text = json.dumps(traced([Add(), *[Given("x" * LONGEST)] * (MOST - 1)], 1))
+    assert LARGEST < len(text) < 1.2 * LARGEST
+
+
+def test_a_long_list_is_cut_before_it_is_copied(traced: Traced) -> None:
+    output = traced([Given([1] * 1_000_000)], 1)[0]["output"]
+    assert output[-1] == f"… ({1_000_000 - len(output) + 1} more)"
+    assert len(output) < LONGEST
+
+
+def test_a_run_within_another_one_has_a_trace_of_its_own() -> None:
+    inner, outer = Trace(), Trace()
+
+    class Nest(Plugin):
+        def process(self, value: int, context: Context) -> int:
+            result: int = Chain([Add()]).execute(value, trace=inner)
+            return result
+
+    Chain([Nest()]).execute(1, trace=outer)
+    assert shown(inner.data(), "name", "output") == [("Add", 2)]
+    assert outer.data()[0]["steps"] == []
+
+
+def test_what_is_outermost_is_told_to_its_end_however_many_calls_there_were(traced: Traced) -> None:
+    [outer] = traced([Chain([Add()] * (MOST + 10), name="inner")], 1)
+    assert outer["output"] == MOST + 11

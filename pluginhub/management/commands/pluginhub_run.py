@@ -32,7 +32,7 @@ class Command(TenantCommand):
                 options["target"], value, caller=OPERATOR, timeout=options["timeout"], trace=options["trace"]
             )
         except Exception as error:  # a plugin may raise anything
-            self._show(trace_of(error))
+            self._show(trace_of(error) if options["trace"] else None)
             raise failure(error) from error
         self._show(outcome.trace)
         self.stdout.write(pretty(outcome.result))
