@@ -19,15 +19,27 @@ __all__ = ["SETUPS"]
 
 
 def acme() -> Configuration:
-    """Air freight by weight and distance, dearer where the air is thin, rounded as in Switzerland."""
+    """Air freight by weight and distance, dearer where the air is thin, rounded as in Switzerland.
+
+    Where the price by distance fails, the one by zone stands in. What a customer asks again is not measured again.
+    """
     return _configuration(
         _registration("resolve", "resolve-airports", title="Look up both airports"),
-        _registration("distance", "great-circle", title="Great-circle distance"),
+        RegistrationSpec(name="distance", plugin="great-circle", title="Great-circle distance", cache_seconds=3600),
         _registration("rate", "rate-by-weight", title="Price by weight and distance", per_1000_km=0.35, minimum=45.0),
+        _registration("zones", "flat-zones", title="Price by zone", currency="EUR"),
         _registration("thin-air", "elevation-surcharge", title="Thin-air surcharge", above_ft=5000.0, percent=12.5),
         _registration("round", "round-price", title="Round to five centimes", to="0.05"),
         _registration("hours", "transport-hours", title="Hours from door to door"),
-        _chain("quote", "resolve", "distance", "rate", "thin-air", "round", title="Quote by weight and distance"),
+        _chain(
+            "quote",
+            "resolve",
+            "distance",
+            StepSpec(target="rate", on_failure="fallback", fallback="zones"),
+            "thin-air",
+            "round",
+            title="Quote by weight and distance",
+        ),
         _chain("eta", "resolve", "distance", "hours", title="Hours from door to door"),
         _registration("timing", "server-timing", title="Say how long a page took", metric="acme"),
         interceptors=[InterceptorSpec(registration="timing", scope="request")],
@@ -88,5 +100,7 @@ def _registration(name: str, plugin: str, *, title: str, **config: Any) -> Regis
     return RegistrationSpec(name=name, plugin=plugin, title=title, config=config)
 
 
-def _chain(name: str, *targets: str, title: str) -> ChainSpec:
-    return ChainSpec(name=name, title=title, steps=tuple(StepSpec(target=target) for target in targets))
+def _chain(name: str, *steps: str | StepSpec, title: str) -> ChainSpec:
+    """A step that has no policy of its own is just its target's name."""
+    every = (StepSpec(target=step) if isinstance(step, str) else step for step in steps)
+    return ChainSpec(name=name, title=title, steps=tuple(every))

@@ -7,12 +7,14 @@ Starts the demo's site on databases of its own, walks through each screen in lig
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -24,14 +26,23 @@ SHOWN = [
     ("registration", 1280, "light"),
     ("chain", 1280, "light"),
     ("chain", 800, "dark"),
+    ("chain-policy", 1280, "light"),
+    ("breaker", 1280, "light"),
+    ("interceptors", 1280, "light"),
+    ("points", 1280, "light"),
     ("refusal", 1280, "light"),
     ("revision", 1280, "dark"),
     ("draft", 1280, "light"),
     ("conflict", 1280, "light"),
     ("try", 1280, "light"),
+    ("trace", 1280, "light"),
     ("jobs", 1280, "light"),
 ]
 HEIGHT = 800
+CALLS = 4
+"""After how many failures the breaker opens."""
+RISKY = {"origin": "ZRH", "destination": "LPB", "weight_kg": 120, "declared_value": "not said"}
+"""A shipment at which the score of a risk fails: it compares numbers."""
 SIZES = [(width, scheme) for width in (1280, 800) for scheme in ("light", "dark")]
 CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -54,7 +65,7 @@ def main() -> None:
 
 @contextmanager
 def site() -> Iterator[str]:
-    """The demo's two tenants, served, with a job done and a draft begun. Yields acme's address."""
+    """The demo's two tenants, served, with a job done, a breaker open and a draft begun. Yields acme's address."""
     import django
 
     django.setup()
@@ -63,17 +74,47 @@ def site() -> Iterator[str]:
     from pluginhub.registry import registry
     from tenants import processes
     from tenants.demonstration import Demonstration
+    from tenants.proofs import ProofFailed
 
     port = processes.free_port()
     with tempfile.TemporaryDirectory() as logs, running():
-        Demonstration(port, lambda line: None).set_up()
+        clients = Demonstration(port, lambda line: None).set_up()
+        _publish_patterns()
         _begin_draft()
         registry.stop()
         connections.close_all()
         web = processes.web(port, log=Path(logs) / "web.log")
         worker = processes.worker(log=Path(logs) / "worker.log")
         with web, worker:
+            for _ in range(CALLS):
+                with suppress(ProofFailed):
+                    clients["acme"].call("POST", "/hub/run/careful/", RISKY)
             yield f"http://acme.localhost:{port}"
+
+
+def _publish_patterns() -> None:
+    """Publish two interceptors of which one stands elsewhere than its position says, and a chain around a breaker."""
+    from pluginhub import publishing, tenancy
+    from pluginhub.models import Chain, InterceptorBinding, Registration, Step, Target
+
+    with tenancy.visit(tenancy.find("acme")):
+        for position, (name, plugin) in enumerate((("embargo", "embargo"), ("audit", "audit-calls")), 1):
+            row = Registration.objects.create(name=name, plugin=plugin)
+            InterceptorBinding.objects.create(registration=row, scope="call", position=position)
+        Registration.objects.create(
+            name="risk", title="Score the risk", plugin="risk-score", breaker_rate=0.5, breaker_calls=CALLS,
+            breaker_seconds=3600, cache_seconds=600,
+        )  # fmt: skip
+        chain = Chain.objects.create(name="careful", title="Quote after a look at the risk")
+        policies: dict[str, dict[str, Any]] = {
+            "resolve": {},
+            "risk": {"label": "risk, if it is up", "on_failure": "skip"},
+            "quote": {},
+            "round": {"label": "large ones to 100", "condition": "price > `10000`"},
+        }
+        for position, (name, policy) in enumerate(policies.items(), 1):
+            Step.objects.create(chain=chain, position=position, target=Target.objects.get(name=name), **policy)
+        publishing.publish(author="admin", note="Score the risk of what is sent")
 
 
 def _begin_draft() -> None:
@@ -145,9 +186,49 @@ def _try_wrong(page: Page, address: str) -> None:
     page.get_by_role("button", name="Run").click()
 
 
+def _trace(page: Page, address: str) -> None:
+    """Of a run in which something is cached, something skipped, and something left out."""
+    _row("chain", "careful")(page, address)
+    page.get_by_role("link", name="Try it").click()
+    page.get_by_label("Input, as JSON").fill(json.dumps(RISKY))
+    for _ in range(2):
+        page.get_by_role("button", name="Run").click()
+    page.locator(".pluginhub-span summary").nth(2).click()
+    page.locator(".pluginhub-trace").evaluate("it => it.scrollIntoView()")
+
+
 def _policy(page: Page, address: str) -> None:
     _row("chain", "quote")(page, address)
-    page.locator(".pluginhub-fold summary").nth(1).click()
+    page.locator(".pluginhub-fold summary").nth(2).click()
+    page.locator(".pluginhub-ordered").evaluate("it => it.scrollIntoView()")
+
+
+def _policy_wrong(page: Page, address: str) -> None:
+    _policy(page, address)
+    page.locator("[name=steps-2-condition]").fill("weight_kg >")
+    page.locator("[name=steps-2-fallback]").select_option("")
+    page.locator("[name=_save]").click()
+
+
+def _breaker(page: Page, address: str) -> None:
+    _registrations(page, address)
+    _row("registration", "risk")(page, address)
+    page.get_by_role("heading", name="Breaker").evaluate("it => it.scrollIntoView()")
+
+
+def _registrations(page: Page, address: str) -> None:
+    """With the breaker's mark, which comes when the process next says how it is."""
+    _at("registration/")(page, address)
+    while not page.get_by_text("Breaker open").count():
+        page.wait_for_timeout(500)
+        page.reload()
+
+
+def _fleet(page: Page, address: str) -> None:
+    _registrations(page, address)
+    public = address.replace("acme.", "")
+    page.goto(f"{public}/admin/login/?next=/admin/pluginhub_fleet/process/")
+    _log_in(page)
 
 
 def _job(page: Page, address: str) -> None:
@@ -194,13 +275,15 @@ def _token(page: Page, address: str) -> None:
 SCREENS: dict[str, Callable[[Page, str], None]] = {
     "home": _open_draft,
     "catalog": _at("registration/add/"),
-    "registrations": _at("registration/"),
+    "registrations": _registrations,
     "registration-add": _at("registration/add/?plugin=rate-by-weight"),
     "registration": _row("registration", "rate"),
+    "breaker": _breaker,
     "registration-missing": _row("registration", "partner-feed"),
     "chains": _at("chain/"),
     "chain": _row("chain", "express"),
     "chain-policy": _policy,
+    "chain-policy-refused": _policy_wrong,
     "refusal": _refusal,
     "compositions": _at("composition/"),
     "composition-add": _at("composition/add/"),
@@ -214,7 +297,7 @@ SCREENS: dict[str, Callable[[Page, str], None]] = {
     "revisions": _at("revision/"),
     "revision": _revision,
     "draft": _at("revision/compare/"),
-    "compare": _at("revision/compare/?from=1&to=2"),
+    "compare": _at("revision/compare/?from=2&to=3"),
     "rollback": _rollback,
     "conflict": _conflict,
     "delete": _delete,
@@ -222,6 +305,8 @@ SCREENS: dict[str, Callable[[Page, str], None]] = {
     "token-issued": _token,
     "try": _try,
     "try-refused": _try_wrong,
+    "trace": _trace,
+    "fleet": _fleet,
 }
 
 
@@ -233,15 +318,19 @@ def _shoot(browser: Browser, address: str, name: str, width: int, scheme: str, f
     )
     page = context.new_page()
     page.goto(f"{address}/admin/login/")
-    page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill("admin")
-    page.get_by_role("button", name="Log in").click()
+    _log_in(page)
     SCREENS[name](page, address)
     page.wait_for_load_state("networkidle")
     path = folder / f"{name}-{width}-{scheme}.png"
     page.screenshot(path=path, full_page=folder != DOCS)
     print(path)
     context.close()
+
+
+def _log_in(page: Page) -> None:
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("admin")
+    page.get_by_role("button", name="Log in").click()
 
 
 if __name__ == "__main__":

@@ -249,3 +249,75 @@ def test_a_name_never_becomes_markup(operator: Operator) -> None:
     expect(page.locator("#result_list")).to_contain_text("<img src=x onerror=alert(1)>")
     operator.go(f"{HUB}chain/add/")
     assert alerts == []
+
+
+RISKY = {"origin": "ZRH", "destination": "LPB", "weight_kg": 10, "declared_value": "not said"}
+"""A shipment at which the score of a risk fails: it compares numbers."""
+
+
+def test_a_policy_is_set_by_mouse_and_the_trace_shows_what_it_decided(operator: Operator) -> None:
+    page = operator.page
+    operator.register("Risk score", "doubtful")
+    operator.begin_chain("guarded", "resolve", "doubtful", "hours")
+    risk, hours = operator.rows().nth(1), operator.rows().nth(2)
+    risk.get_by_text("Policy").click()
+    expect(risk.get_by_label("Fallback")).to_be_hidden()
+    risk.get_by_label("On failure").select_option("call another target instead")
+    fallback = risk.get_by_label("Fallback").locator("option", has_text=re.compile("^distance – "))
+    risk.get_by_label("Fallback").select_option(value=fallback.get_attribute("value"))
+    hours.get_by_text("Policy").click()
+    hours.get_by_label("Condition").fill("weight_kg > `100`")
+    operator.press("Save and continue editing")
+    expect(risk.locator("summary")).to_have_text("Policy else call distance")
+    expect(hours.locator("summary")).to_have_text("Policy if weight_kg > `100`")
+    operator.press("Save and publish")
+
+    operator.go(f"{HUB}chain/?q=guarded")
+    page.locator("#result_list tbody th a").first.click()
+    page.get_by_role("link", name="Try it").click()
+    page.get_by_label("Input, as JSON").fill(json.dumps(RISKY))
+    operator.press("Run")
+    expect(page.locator(".pluginhub-outcome")).to_contain_text('"distance_km": 10395.1')
+    line = page.locator(".pluginhub-span")
+    expect(line.filter(has_text="doubtful")).to_contain_text("fallback")
+    expect(line.filter(has_text="distance fallback")).to_have_count(1)
+    expect(line.filter(has_text="hours")).to_contain_text("left out")
+    line.filter(has_text="distance fallback").locator("summary").click()
+    expect(line.filter(has_text="distance fallback").locator("pre").last).to_contain_text('"distance_km"')
+
+
+def test_an_open_breaker_is_closed_by_its_button(operator: Operator) -> None:
+    page, site = operator.page, operator.site
+    operator.go(f"{HUB}registration/add/?plugin=risk-score")
+    page.get_by_label("Name:").fill("tripping")
+    page.get_by_text("Breaker", exact=True).click()
+    page.get_by_label("Share of failures").fill("1")
+    page.get_by_label("Last calls").fill("1")
+    page.get_by_label("Seconds open").fill("86400")
+    operator.press("Save and publish")
+    airports = {end: _airport() for end in ("origin", "destination")}
+    asked = {**RISKY, "airports": airports}
+    assert [call(site, "acme", "tripping", asked)[0] for _ in range(2)] == [500, 503]
+
+    operator.go(f"{HUB}registration/?q=tripping")
+    _wait(page, "Breaker open")  # the process tells of it in its own time
+    page.locator("#result_list tbody th a").first.click()
+    expect(page.locator(".pluginhub-breakers")).to_contain_text("1 of 1 calls")
+    operator.press("Close it everywhere")
+    expect(page.locator(".messagelist")).to_contain_text("is closed")
+    _wait(page, "Closed")
+    expect(page.get_by_role("button", name="Close it everywhere")).to_have_count(0)
+    assert call(site, "acme", "tripping", asked)[0] == 500, "it is called again"
+
+
+def _airport() -> dict[str, Any]:
+    words = dict.fromkeys(("iata", "name", "city", "country", "tz"), "–")
+    return {**words, "lat": 0.0, "lon": 0.0, "elevation": 0.0}
+
+
+def _wait(page: Page, text: str, reloads: int = 60) -> None:
+    """Load the page anew until it says so."""
+    while not page.locator("#content").get_by_text(text, exact=True).count():
+        assert (reloads := reloads - 1), f"The page never says {text!r}."
+        page.wait_for_timeout(250)
+        page.reload()

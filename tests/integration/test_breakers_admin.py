@@ -143,7 +143,7 @@ class TestShown:
         client = Client(headers={"host": "localhost"})
         client.force_login(root)
         said = text(client.get("/admin/pluginhub_fleet/process/"))
-        assert "Breakers that are not closed: acme: calm, greet Breakers that are not closed: globex: say" in said
+        assert "Open breakers of acme: calm, greet Open breakers of globex: say" in said
 
 
 class TestButtons:
