@@ -138,9 +138,17 @@ class Instances:
         """Return the breakers of registrations that are up, by name."""
         found = {}
         for name, active in self._actives.copy().items():
-            if active.breakers and (breaker := active.breaker(self.configuration.registrations[name])) is not None:
+            spec = self.configuration.registrations.get(name)
+            if active.breakers and spec is not None and (breaker := active.breaker(spec)) is not None:
                 found[name] = breaker
         return found
+
+    def close_breakers(self, names: Iterable[str]) -> None:
+        """Close the breakers of registrations, also those of other settings, to which they may be rolled back."""
+        for name in names:
+            active = self._actives.get(name)
+            for breaker in list(active.breakers.values()) if active is not None else ():
+                breaker.close()
 
     @property
     def is_empty(self) -> bool:

@@ -89,9 +89,10 @@ class Registry(Kept):
         """Close the breakers that an operator closed; caches look at their counters themselves."""
         try:
             closed = runtime.resets.follow(runtime.tenant, number)
-            for name, breaker in runtime.instances.breakers().items() if closed else ():
-                if name in closed:
-                    breaker.close()
+            runtime.instances.close_breakers(closed)
+            serving = self._runtimes.get(runtime.tenant.schema)  # it may have been replaced meanwhile
+            if serving is not None and serving is not runtime:
+                serving.instances.close_breakers(closed)
         except Exception:  # of one tenant: the others follow, and this one is looked at again
             log.warning("The resets of %s cannot be read", runtime.tenant, exc_info=True)
 

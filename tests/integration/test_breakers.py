@@ -246,6 +246,25 @@ class TestReset:
         resets.reset("flaky", "cache", author="rita")
         wait_for(lambda: registry._runtimes["acme"].resets.cache("flaky") == 2)
 
+    def test_it_reaches_the_runtime_that_came_while_it_was_read(self, published: Tenant) -> None:
+        failing()
+        older = registry._runtimes["acme"]
+        publish(flaky(), echo="echo")
+        wait_for(lambda: not older.instances.actives())  # it has ended, and has nothing any more
+        assert is_open()
+        Reset.objects.create(schema="acme", registration="flaky", breaker=1)
+        registry._follow_resets(older, 1)
+        assert not is_open()
+
+    def test_it_closes_the_one_of_earlier_settings_too(self, published: Tenant) -> None:
+        failing()
+        publish(flaky(breaker_seconds=61))
+        resets.reset("flaky", "breaker", author="rita")
+        runtime = registry._runtimes["acme"]
+        wait_for(lambda: runtime.resets.number == 1)
+        publish(flaky())
+        assert not is_open()
+
     def test_it_is_undone_with_its_transaction(self, published: Tenant) -> None:
         with transaction.atomic():
             resets.reset("flaky", "breaker", author="rita")
