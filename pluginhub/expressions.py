@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from math import prod
@@ -32,6 +33,9 @@ LARGEST = 200
 
 MOST = 250_000
 """How many steps one evaluation may take: about 0.2 s."""
+
+_CHARACTERS = 16
+"""Of what an expression writes itself, such as a literal: as many as cost a step."""
 
 _Ast = Mapping[str, Any]
 
@@ -81,6 +85,8 @@ def problem_with(text: str) -> str:
         return _misused(ast) or _too_much(ast)
     except JMESPathError as error:
         return _misspelt(error)
+    except ValueError:
+        return "It holds a number of too many digits."
     except RecursionError:
         return "It nests too deeply."
 
@@ -183,7 +189,17 @@ class _Interpreter(TreeInterpreter):
         return [each for each in results if each is not None]
 
     def visit_literal(self, node: Any, value: Any) -> Any:
-        return copy.deepcopy(node["value"])
+        literal = node["value"]
+        if isinstance(literal, list | dict):
+            self._spend(len(json.dumps(literal)) // 4)  # copying it takes longer
+            return copy.deepcopy(literal)
+        if isinstance(literal, str):
+            self._write(literal)
+        return literal
+
+    def visit_key_val_pair(self, node: Any, value: Any) -> Any:
+        self._write(node["value"])
+        return super().visit_key_val_pair(node, value)
 
     def visit_flatten(self, node: Any, value: Any) -> Any:
         result = super().visit_flatten(node, value)
@@ -194,6 +210,10 @@ class _Interpreter(TreeInterpreter):
         arguments = [self.visit(child, value) for child in node["children"]]
         self._spend(sum(len(each) for each in arguments if isinstance(each, list | dict)))
         return _FUNCTIONS.call_function(node["value"], arguments)
+
+    def _write(self, text: str) -> None:
+        """Count what stands in the expression itself: it is repeated for each element."""
+        self._spend(len(text) // _CHARACTERS)
 
     def _spend(self, steps: int) -> None:
         self._left -= steps

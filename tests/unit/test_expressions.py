@@ -167,6 +167,21 @@ def test_one_evaluation_takes_a_bounded_number_of_steps(text: str) -> None:
     assert time.process_time() - started < 10
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[*].[`[" + ",".join("1" * 450) + "]`]", "[*].['" + "x" * 900 + "']", "[*].{" + "x" * 900 + ": @}"],
+    ids=["an array", "a string", "a key"],
+)
+def test_what_an_expression_writes_itself_is_not_repeated_without_bounds(text: str) -> None:
+    assert Expression(text).of([1, 2])
+    with pytest.raises(ExpressionError, match="steps"):
+        Expression(text).of([0] * 10_000)
+
+
+def test_a_number_of_too_many_digits_is_refused_in_words() -> None:
+    assert "digits" in problem_with(f"a[{'9' * 5000}]")
+
+
 def test_a_large_value_may_be_filtered() -> None:
     rows = [{"price": n, "name": "x"} for n in range(20_000)]
     assert len(Expression("[?price > `10`].name").of(rows)) == 19_989
