@@ -68,6 +68,8 @@ def begin(tenant: Tenant, request: HttpRequest) -> Visit | None:
 
     Raises `DeadlineExceeded` where that takes longer than a run may.
     """
+    if _is_bare(tenant):
+        return None
     while (runtime := _acquired(tenant)) is not None:
         visit = None
         try:
@@ -86,6 +88,8 @@ def begin(tenant: Tenant, request: HttpRequest) -> Visit | None:
 
 async def abegin(tenant: Tenant, request: HttpRequest) -> Visit | None:
     """The asynchronous twin of `begin`."""
+    if _is_bare(tenant):
+        return None
     while (runtime := await _aacquired(tenant)) is not None:
         visit = None
         try:
@@ -101,6 +105,12 @@ async def abegin(tenant: Tenant, request: HttpRequest) -> Visit | None:
             return visit
         await closed.await_(settings.RUN_SECONDS)
     return None
+
+
+def _is_bare(tenant: Tenant) -> bool:
+    """Say whether a tenant is loaded and wraps no requests: what most are, and what is told by two looks."""
+    runtime = registry.loaded(tenant)
+    return runtime is not None and not runtime.wrappers.wraps_requests
 
 
 def _turnstiles(layers: Sequence[RequestLayer]) -> tuple[Turnstile, ...]:

@@ -20,7 +20,7 @@ from tests.figures import Figure
 
 __all__ = ["application", "figures"]
 
-REQUESTS = 500
+REQUESTS = 150
 ROUNDS = 9
 STEPS = 5
 PLUGINS = {"sync": "tests.benchmarks.serving_plugins:Add", "async": "tests.benchmarks.serving_plugins:AsyncAdd"}
