@@ -224,6 +224,11 @@ def _registrations(page: Page, address: str) -> None:
         page.reload()
 
 
+def _interceptors(page: Page, address: str) -> None:
+    _at("interceptorbinding/")(page, address)
+    page.locator(".pluginhub-onions").evaluate("it => it.scrollIntoView()")
+
+
 def _fleet(page: Page, address: str) -> None:
     _registrations(page, address)
     public = address.replace("acme.", "")
@@ -287,7 +292,7 @@ SCREENS: dict[str, Callable[[Page, str], None]] = {
     "refusal": _refusal,
     "compositions": _at("composition/"),
     "composition-add": _at("composition/add/"),
-    "interceptors": _at("interceptorbinding/"),
+    "interceptors": _interceptors,
     "interceptor-add": _at("interceptorbinding/add/"),
     "points": _at("pointbinding/"),
     "point-add": _at("pointbinding/add/"),
