@@ -23,7 +23,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 FAMILIES = {"benchmarks": "Benchmarks", "storms": "Storms"}
 PACKAGES = (
     *("Django", "django-tenants", "django-rq", "rq", "channels", "psycopg", "redis", "pydantic"),
-    *("pluggy", "starlette"),
+    *("pluggy", "starlette", "stevedore"),
 )
 BY_HAND = "## Seen by running the command"
 """What follows this heading is kept: whole commands, which no module measures."""
