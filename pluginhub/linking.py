@@ -28,6 +28,15 @@ from pluginhub.wrappers import Wrappers
 __all__ = ["Links", "plugin_of"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """A target without what wraps calls from outside: `node` is what other targets call."""
+
+    bare: Node
+    node: Node
+    is_whole: bool
+
+
 @dataclass(slots=True, eq=False)
 class Links:
     """The linked targets and points of one runtime. Lives as long as the runtime."""
@@ -40,6 +49,8 @@ class Links:
     _linked: dict[str, Linked] = field(default_factory=dict)
     _points: dict[str, Hung] = field(default_factory=dict)
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
+    _insides: dict[str, _Inside] = field(default_factory=dict)
+    _inside_locks: dict[str, threading.RLock] = field(default_factory=dict)
     _flights: Flights = field(default_factory=Flights)
     _is_inherited: bool = False
 
@@ -143,7 +154,7 @@ class Links:
 
     def used(self) -> tuple[set[str], set[str]]:
         """Return what is in use here: the targets and points that were linked."""
-        return set(self._linked), set(self._points)
+        return {*self._linked, *self._insides}, set(self._points)
 
     def needs(self, names: Iterable[str]) -> set[str]:
         """Return the registrations, and the compositions with code of their own, that calls of targets may pass."""
@@ -173,17 +184,14 @@ class Links:
         """Link nothing from here on: in a forked child, what was linked is the parent's."""
         self._is_inherited = True
         self._linked.clear()
+        self._insides.clear()
         self._points.clear()
 
     # Linking
 
     def link(self, name: str) -> Linked:
         """Return a target, linked in this thread if nobody did before."""
-        if self._is_inherited:
-            raise HookError(
-                f"{name!r} cannot be called: this process was forked amid the run.",
-                hint="Run it by execution.run, which brings up what this process needs.",
-            )
+        self._refuse_inherited(name)
         with self._locks.setdefault(name, threading.RLock()):
             linked = self._linked.get(name)
             if linked is None:
@@ -192,10 +200,18 @@ class Links:
                     self._linked[name] = linked
             return linked
 
+    def inside(self, name: str) -> Node:
+        """Return what other targets call under a name, linked in this thread if nobody did before.
+
+        Apart from `link`: what wraps calls from outside may need services of the one that is being linked.
+        """
+        return self._linked_inside(name).node
+
     def unlink(self, names: Iterable[str]) -> None:
         """Link targets anew at their next call: what they were linked to went down."""
         for name in names:
             self._linked.pop(name, None)
+            self._insides.pop(name, None)
         self._points.clear()
 
     def _require(self, name: str) -> None:
@@ -203,18 +219,38 @@ class Links:
         if not self.can_call(name):
             raise UnknownTarget(name, self.offers.targets())
 
+    def _refuse_inherited(self, name: str) -> None:
+        if self._is_inherited:
+            raise HookError(
+                f"{name!r} cannot be called: this process was forked amid the run.",
+                hint="Run it by execution.run, which brings up what this process needs.",
+            )
+
     def _link(self, name: str) -> Linked:
+        inside, around = self._linked_inside(name), self.wrappers.around
+        entry = around_calls(name, around("call", name), inside.bare)
+        turnstiles = self._turnstiles({*self.needs([name]), *self.offers.adding_middleware()})
+        job = around_calls(name, around("job", name), entry)
+        return Linked(name, inside.node, Way(entry, turnstiles), Way(job, turnstiles), inside.is_whole)
+
+    def _linked_inside(self, name: str) -> _Inside:
+        self._refuse_inherited(name)
+        with self._inside_locks.setdefault(name, threading.RLock()):
+            found = self._insides.get(name)
+            if found is None:
+                found = self._link_inside(name)
+                if found.is_whole:
+                    self._insides[name] = found
+            return found
+
+    def _link_inside(self, name: str) -> _Inside:
         spec = self.configuration.spec(name) if name in self.configuration.names() else None
         is_mute = isinstance(spec, RegistrationSpec) and not self.offers.has_hook(spec, "process")
         if spec is None or not spec.enabled or is_mute:
             raise UnknownTarget(name, self.offers.targets())
         bare, is_whole = self._bare(spec)
-        around = self.wrappers.around
-        node = around_calls(name, around("call", name, outside=False), bare)
-        entry = around_calls(name, around("call", name), bare)
-        turnstiles = self._turnstiles({*self.needs([name]), *self.offers.adding_middleware()})
-        job = around_calls(name, around("job", name), entry)
-        return Linked(name, node, Way(entry, turnstiles), Way(job, turnstiles), is_whole)
+        node = around_calls(name, self.wrappers.around("call", name, outside=False), bare)
+        return _Inside(bare, node, is_whole)
 
     def _bare(self, spec: RegistrationSpec | ChainSpec | CompositionSpec) -> tuple[Node, bool]:
         if isinstance(spec, RegistrationSpec):
@@ -253,8 +289,8 @@ class Links:
         return label, guard(node, policy, step=label, fallback=(step.fallback, stand_in)), is_whole and is_also
 
     def _required(self, name: str) -> tuple[Node, bool]:
-        linked = self.link(name)
-        return linked.node, linked.is_whole
+        found = self._linked_inside(name)
+        return found.node, found.is_whole
 
     def _optional(self, name: str) -> tuple[Node, bool]:
         """Link what others can do without: where it cannot be brought up, it says why when it is called."""

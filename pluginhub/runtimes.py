@@ -53,7 +53,7 @@ class Runtime:
             self.tenant,
             self.configuration,
             self.code,
-            lambda name: self.links.link(name).node,
+            lambda name: self.links.inside(name),
             lambda names: self.links.unlink(names),
         )
         self.wrappers = Wrappers(self.tenant, self.configuration, self.offers, self.instances)

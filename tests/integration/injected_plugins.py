@@ -11,7 +11,7 @@ from dishka import Provider, provide
 from django.contrib.auth.models import User
 from pydantic import BaseModel
 
-from pluginhub import Context, Plugin, job, tenancy
+from pluginhub import CompositePlugin, Context, Plugin, job, tenancy
 from pluginhub.scopes import PROCESS, RUN, TENANT
 from pluginhub.types import Caller, Tenant
 
@@ -35,6 +35,8 @@ PLUGINS = {
         "charge": "Charge",
         "empty-handed": "EmptyHanded",
         "users": "Users",
+        "all-rates": "AllRates",
+        "surcharge": "Surcharge",
     }.items()
 }
 
@@ -240,6 +242,34 @@ class FlatRates(Lived, Rates):
     def __init__(self) -> None:
         Lived.__init__(self)
         Rates.__init__(self, 1.0)
+
+
+class AllRates(CompositePlugin):
+    """Provide rates, and ask every member."""
+
+    provides = (Rates,)
+
+    def activate(self, context: Context) -> None:
+        context.provide(Rates, Rates(2.0))
+
+    def process(self, value: float, context: Context) -> list[float]:
+        return [context.call(child, value) for child in self.children]
+
+
+class Surcharge(Plugin):
+    """Wrap every call, with rates."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
+
+    def activate(self, context: Context) -> None:
+        context.middleware.use(self.around, scope="call")
+
+    def around(self, request: Any, call_next: Any) -> Any:
+        return [self.rates.usd, call_next(request)]
+
+    def process(self, value: float, context: Context) -> float:
+        return value
 
 
 class Convert(Lived):

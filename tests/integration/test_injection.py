@@ -106,6 +106,15 @@ class TestRuns:
         async_to_sync(execution.arun)("both", 1)
         assert [*OPENED, *["unit +", "unit - well in acme"] * 2] == LEDGER
 
+    @pytest.mark.parametrize("first", ["all", "aloof"])
+    def test_what_wraps_a_member_may_need_what_its_parent_provides(self, publish: Any, first: str) -> None:
+        members = (MemberSpec(target="aloof"),)
+        publish(
+            "aloof", "surcharge", CompositionSpec(name="all", strategy="parent", plugin="all-rates", members=members)
+        )
+        run = asyncio.wait_for(execution.arun(first, 1.0), 10)
+        assert asyncio.run(run) == [2.0, [1.0] if first == "all" else 1.0]
+
     def test_a_run_that_needs_none_makes_none(self, publish: Any) -> None:
         publish("aloof")
         assert execution.run("aloof", 1) == 1
