@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 from pluginhub.types import Place
 
@@ -237,12 +237,17 @@ class CachedFatal(CachedFailure, Fatal):
     """What no further attempt can help, kept."""
 
 
+@final
 class Stop(Exception):
-    """Return or raise in a step to end its chain at once, with `value` as the chain's result."""
+    """Return or raise in a step to end its chain at once, with `value` as the chain's result. Has no subclasses."""
 
     def __init__(self, value: Any = None) -> None:
         super().__init__(value)
         self.value = value
+
+    def __init_subclass__(cls) -> None:
+        # Each step looks at its result's type: one of another would go on as a value.
+        raise HookError(f"{cls.__name__} cannot be a subclass of Stop.", hint="Raise Stop(value).")
 
 
 class NoTenant(PluginHubError):

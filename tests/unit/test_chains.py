@@ -130,6 +130,11 @@ def test_stop_ends_its_own_chain_with_a_result(execute: Execute, raised: bool) -
     assert execute([Chain([Early(), Boom()]), Add()], 1) == 101
 
 
+def test_a_stop_of_ones_own_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(HookError, match="Done cannot be a subclass of Stop"):
+        type("Done", (Stop,), {})
+
+
 @in_both_colours
 def test_a_missed_deadline_names_the_step_it_stopped_at(execute: Execute) -> None:
     class Slow(Plugin):
