@@ -131,8 +131,8 @@ def _policy(step: Step) -> Iterator[str]:
     if step.attempts > 1:
         yield ngettext("%d attempt", "%d attempts", step.attempts) % step.attempts
     if step.on_failure == Step.OnFailure.SKIP:
-        yield _("else go on with the input")
+        yield _("on failure go on with the input")
     elif step.on_failure == Step.OnFailure.DEFAULT:
-        yield _("else go on with the default")
+        yield _("on failure go on with the default")
     elif step.fallback is not None:
-        yield _("else call %s") % step.fallback.name
+        yield _("on failure call %s") % step.fallback.name

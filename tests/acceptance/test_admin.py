@@ -268,7 +268,7 @@ def test_a_policy_is_set_by_mouse_and_the_trace_shows_what_it_decided(operator: 
     hours.get_by_text("Policy").click()
     hours.get_by_label("Condition").fill("weight_kg > `100`")
     operator.press("Save and continue editing")
-    expect(risk.locator("summary")).to_have_text("Policy else call distance")
+    expect(risk.locator("summary")).to_have_text("Policy on failure call distance")
     expect(hours.locator("summary")).to_have_text("Policy if weight_kg > `100`")
     operator.press("Save and publish")
 

@@ -36,6 +36,10 @@
     const rows = rowsOf(group), to = rows.indexOf(row) + (down ? 1 : -1);
     if (rows[to]) move(group, row, to);
   };
+  // Django numbers the ids and labels of a row that is added, and leaves out what its fields are described by.
+  const describe = row => row.querySelectorAll("[aria-describedby]").forEach(field => {
+    if (field.id) field.setAttribute("aria-describedby", `${field.id}_helptext`);
+  });
   const begin = group => {
     group.querySelectorAll(".pluginhub-handle").forEach(handle => { handle.hidden = false; });
     group.addEventListener("pointerdown", event => {
@@ -46,7 +50,10 @@
       event.preventDefault();
       step(group, event.target.closest("tr"), event.key === "ArrowDown");
     });
-    group.addEventListener("formset:added", () => number(group));
+    group.addEventListener("formset:added", event => {
+      number(group);
+      describe(event.target);
+    });
     document.addEventListener("formset:removed", () => number(group));
   };
   document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".pluginhub-ordered").forEach(begin));
