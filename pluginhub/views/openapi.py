@@ -13,6 +13,7 @@ from pluginhub.types import Caller
 from pluginhub.views.answers import JSON, PROBLEM, REVISION
 from pluginhub.views.calls import Call
 from pluginhub.views.endpoints import endpoint
+from pluginhub.views.runs import TRACE
 from pluginhub.views.schemas import Schemas
 
 __all__ = ["openapi"]
@@ -55,6 +56,24 @@ JOB_SCHEMA = {
     },
 }
 
+SPAN_SCHEMA = {
+    "type": "object",
+    "description": "One call of a run that was traced.",
+    "required": ["kind", "name", "input", "output", "decision", "attempts", "microseconds", "steps"],
+    "properties": {
+        "kind": {"type": "string"},
+        "name": {"type": "string"},
+        "input": {},
+        "output": {},
+        "decision": {"type": "string"},
+        "attempts": {"type": "integer"},
+        "microseconds": {"type": "number"},
+        "problem": {"$ref": "#/components/schemas/Problem"},
+        "steps": {"type": "array", "items": {"$ref": "#/components/schemas/Span"}},
+    },
+}
+
+_TRACE = {"type": "array", "items": {"$ref": "#/components/schemas/Span"}}
 _ERRORS = {
     "default": {
         "description": "A problem: 400, 401, 403, 404, 405, 409, 413, 422, 428, 429, 500, 503 or 504",
@@ -87,7 +106,12 @@ def _document(prefix: str, caller: Caller) -> tuple[int, dict[str, Any]]:
             "security": [{"token": []}, {"session": []}],
             "paths": dict(sorted(paths.items())),
             "components": {
-                "schemas": {"Problem": PROBLEM_SCHEMA, "Job": JOB_SCHEMA, **schemas.components},
+                "schemas": {
+                    "Problem": PROBLEM_SCHEMA,
+                    "Job": JOB_SCHEMA,
+                    "Span": SPAN_SCHEMA,
+                    **schemas.components,
+                },
                 "securitySchemes": {
                     "token": {"type": "http", "scheme": "bearer"},
                     "session": {
@@ -102,6 +126,7 @@ def _document(prefix: str, caller: Caller) -> tuple[int, dict[str, Any]]:
 
 
 def _runs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
+    asks = _parameter(TRACE, "header", {"enum": ["0", "1"], "description": "1 answers with the run's trace, too."})
     for name, (kind, title) in runtime.offers.targets().items():
         result = {
             "type": "object",
@@ -111,10 +136,12 @@ def _runs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:
                 "run": {"type": "string"},
                 "revision": {"type": "integer"},
                 "duration_ms": {"type": "number"},
+                "trace": _TRACE,
             },
         }
         said = f"Run the {kind} {title}"
-        yield f"/run/{name}/", {"post": _operation(f"run-{name}", said, _takes(schemas.of(name, "Input")), result)}
+        takes = _takes(schemas.of(name, "Input")) | {"parameters": [asks]}
+        yield f"/run/{name}/", {"post": _operation(f"run-{name}", said, takes, result)}
 
 
 def _jobs(runtime: Runtime, schemas: Schemas) -> Iterator[tuple[str, Any]]:

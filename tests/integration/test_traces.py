@@ -145,6 +145,16 @@ def test_an_error_nobody_foresaw_says_no_more_than_without_a_trace(hub: Hub) -> 
     assert "hunter2" not in answer.content.decode()
 
 
+def test_the_description_of_the_api_says_how(hub: Hub) -> None:
+    publish(chain("both", "say", "broken"), say="echo", broken="broken")
+    document = hub.get("/hub/openapi.json").json()
+    [asks] = document["paths"]["/run/both/"]["post"]["parameters"]
+    assert (asks["name"], asks["in"]) == ("X-PluginHub-Trace", "header")
+    known = document["components"]["schemas"]["Span"]
+    for span in hub.post("/hub/run/both/", 1, **ASKED).problem["trace"][0]["steps"]:
+        assert set(known["required"]) <= span.keys() <= known["properties"].keys()
+
+
 def test_python_may_ask_too(in_acme: Tenant) -> None:
     publish(say="echo")
     assert execution.perform("say", 1).trace is None
