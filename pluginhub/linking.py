@@ -118,7 +118,7 @@ class Links:
         spec = self.configuration.registrations[registration]
         node = broken(timed(function, active.services), active.breaker(spec), registration, spec.plugin)
         node = around_calls(name, self.wrappers.around("job", name), node)
-        return Way(node, self._turnstiles({registration}))
+        return Way(node, self._turnstiles({registration, *self._around_jobs(name)}))
 
     def point(self, name: str, *, lenient: bool = False) -> Hung | None:
         """Return what hangs on a point; `None` when nothing does. May activate. Raises `NotReady`.
@@ -229,9 +229,11 @@ class Links:
     def _link(self, name: str) -> Linked:
         inside, around = self._linked_inside(name), self.wrappers.around
         entry = around_calls(name, around("call", name), inside.bare)
-        turnstiles = self._turnstiles({*self.needs([name]), *self.offers.adding_middleware()})
+        needed = {*self.needs([name]), *self.offers.adding_middleware()}
+        way = Way(entry, self._turnstiles(needed))
         job = around_calls(name, around("job", name), entry)
-        return Linked(name, inside.node, Way(entry, turnstiles), Way(job, turnstiles), inside.is_whole)
+        job_way = Way(job, self._turnstiles({*needed, *self._around_jobs(name)}))
+        return Linked(name, inside.node, way, job_way, inside.is_whole)
 
     def _linked_inside(self, name: str) -> _Inside:
         self._refuse_inherited(name)
@@ -307,6 +309,12 @@ class Links:
             branches.append(compositions.Branch(member.key or member.target, node, member.required))
         assert spec.strategy != "parent"  # that has a plugin, and so an instance
         return compositions.compose_members(spec.name, spec.strategy, branches), is_whole
+
+    def _around_jobs(self, name: str) -> set[str]:
+        """Return the registrations whose interceptors wrap a job."""
+        bindings = self.wrappers.bindings("job")
+        bound = {each.registration for each in bindings if not each.targets or name in each.targets}
+        return bound | set(self.offers.adding_middleware())
 
     def _turnstiles(self, names: Iterable[str]) -> tuple[Turnstile, ...]:
         actives: Mapping[str, Active] = self.instances.actives()

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
 
-from pluginhub import execution, handoffs, tenancy
+from pluginhub import Context, Plugin, execution, handoffs, job, tenancy
 from pluginhub.configuration import InterceptorSpec, RegistrationSpec
 from pluginhub.middleware import visits
 from pluginhub.registry import registry
@@ -22,9 +22,21 @@ from tests.integration.hub import publish
 from tests.integration.passing import PLUGINS, aask, ask
 
 
+class Filing(Plugin):
+    """Is called, and handles jobs."""
+
+    def process(self, value: Any, context: Context) -> Any:
+        return value
+
+    @job("file")
+    def file(self, data: Any, context: Context) -> Any:
+        return data
+
+
 @pytest.fixture(autouse=True)
 def site(settings: Any) -> None:
-    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
+    known = {**PLUGINS, "filing": "tests.integration.test_middleware_state:Filing"}
+    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": known}
     settings.ROOT_URLCONF = "tests.integration.host_urls"
     visits._absent.clear()
 
@@ -114,6 +126,19 @@ class TestState:
             return await task
 
         assert asyncio.run(run()) is turnstile
+
+
+class TestJobs:
+    @pytest.mark.parametrize("name", ["papers", "papers.file"])
+    def test_who_wraps_a_job_counts_it_while_its_state_might_move(self, in_acme: Tenant, name: str) -> None:
+        bound = InterceptorSpec(registration="it", scope="job", position=0)
+        counter = RegistrationSpec(name="it", plugin="counter", config={"label": "1"})
+        publish(counter, papers="filing", interceptors=(bound,))
+        runtime = registry.acquire(in_acme)
+        try:
+            assert runtime.instances.get("it").turnstile in runtime.links.handler(name).turnstiles
+        finally:
+            runtime.release()
 
 
 def replace(plugin: str, number: int) -> None:
