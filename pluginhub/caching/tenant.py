@@ -10,6 +10,7 @@ import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from pluginhub import crossing
 from pluginhub.caching.asking import MISSING, ask, cache, get, seconds
@@ -32,7 +33,8 @@ class TenantCache:
     __slots__ = ("_prefix",)
 
     def __init__(self, tenant: Tenant, namespace: str) -> None:
-        self._prefix = f"pluginhub:{tenant.schema}:{namespace}:"
+        # Quoted: a schema's name may hold colons, and no two tenants' keys may ever be the same.
+        self._prefix = f"pluginhub:{quote(tenant.schema, safe='')}:{namespace}:"
 
     def get(self, key: str, default: Any = None) -> Any:
         found = get(self._key(key))

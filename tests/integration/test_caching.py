@@ -59,6 +59,11 @@ def test_tenants_and_registrations_do_not_meet(kept: TenantCache, acme: Tenant, 
     assert TenantCache(acme, "other").get("x") is None
 
 
+def test_tenants_do_not_meet_whatever_their_schemas_are_called() -> None:
+    TenantCache(Tenant("odd"), "notes").set("mine:x", 1)
+    assert TenantCache(Tenant("odd:notes"), "mine").get("x") is None
+
+
 @pytest.mark.parametrize("key", ["with spaces", "x" * 1_000, "ümläut", "line\nbreak", "\ud800"])
 def test_any_text_is_a_key(kept: TenantCache, key: str) -> None:
     kept.set(key, 1)
