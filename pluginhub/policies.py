@@ -16,7 +16,17 @@ import stamina
 from pluginhub import tracing
 from pluginhub.context import Run
 from pluginhub.drivers import Colour, Driver, Node
-from pluginhub.exceptions import CachedFailure, Fatal, HookError, InvalidInput, NotReady, RetryLater, Stop, mark
+from pluginhub.exceptions import (
+    CachedFailure,
+    Fatal,
+    HookError,
+    InvalidInput,
+    NotReady,
+    RetryLater,
+    Stop,
+    mark,
+    problem_of,
+)
 from pluginhub.expressions import Expression
 from pluginhub.pipelines import Spanned
 
@@ -98,10 +108,12 @@ class _Guarded(Node):
                 tracing.note(run, decision="left out")
                 return value
             return self._given(value, await self._attempts(self._taken(value), run, driver, before))
-        except Exception:
+        except Exception as error:
             # What a deadline or a cancellation ended stays ended, whatever a plugin made of it.
             if self._policy.on_failure == "fail" or _is_late(run) or _cancellations() > before:
                 raise
+            if run.trace is not None:
+                tracing.note(run, answered=problem_of(error))
             return await self._instead(value, run, driver)
 
     async def _instead(self, value: Any, run: Run, driver: Driver) -> Any:

@@ -46,6 +46,9 @@ class Span:
     attempts: int = 1
     microseconds: float = 0.0
     problem: dict[str, Any] | None = None
+    """Why it failed."""
+    answered: dict[str, Any] | None = None
+    """Why its target failed, where a policy had another answer."""
     spans: list[Span] = field(default_factory=list)
     is_kept: bool = True
 
@@ -62,6 +65,8 @@ class Span:
         }
         if self.problem is not None:
             shown["problem"] = secrets.masked(self.problem)
+        if self.answered is not None:
+            shown["answered"] = secrets.masked(self.answered)
         return shown | {"steps": [each.data(secrets) for each in self.spans]}
 
 

@@ -69,6 +69,7 @@ SPAN_SCHEMA = {
         "attempts": {"type": "integer"},
         "microseconds": {"type": "number"},
         "problem": {"$ref": "#/components/schemas/Problem"},
+        "answered": {"$ref": "#/components/schemas/Problem"},
         "steps": {"type": "array", "items": {"$ref": "#/components/schemas/Span"}},
     },
 }

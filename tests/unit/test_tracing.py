@@ -116,7 +116,8 @@ def test_attempts_are_counted_and_the_policys_decision_is_told(traced: Traced) -
 def test_a_fallback_is_told_within_the_step_that_failed(traced: Traced) -> None:
     policy = Policy(on_failure="fallback", fallback=Add())
     [span] = traced([Step(Given(OSError("down")), policy=policy)], 1)
-    assert (span["decision"], span["output"]) == ("fallback", 2)
+    assert (span["decision"], span["output"], "problem" in span) == ("fallback", 2, False)
+    assert span["answered"]["detail"].startswith("OSError")
     assert shown(span["steps"], "kind", "name", "output") == [("fallback", "Add", 2)]
 
 
