@@ -78,10 +78,11 @@ def application() -> Any:
 
 def _configure() -> None:
     from django.conf import settings
+    from django.test import override_settings
 
     from tests.streamers import PLUGINS
 
-    settings.PLUGINHUB = {**settings.PLUGINHUB, "PLUGINS": PLUGINS}
+    override_settings(PLUGINHUB={**settings.PLUGINHUB, "PLUGINS": PLUGINS}).enable()
 
 
 def _rate(port: int, server: psutil.Process, host: str, bearer: str, name: str) -> float:

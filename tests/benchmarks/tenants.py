@@ -104,8 +104,8 @@ def _clone(connection: psycopg.Connection, model: str) -> None:
                 [_schema(number), f"Tenant {number}"],
             )
             connection.execute(
-                "INSERT INTO pluginhub_fleet_head (schema, revision, publish_saves, updated)"
-                " VALUES (%s, 1, false, now())",
+                "INSERT INTO pluginhub_fleet_head (schema, revision, publish_saves, resets, updated)"
+                " VALUES (%s, 1, false, 0, now())",
                 [_schema(number)],
             )
 
