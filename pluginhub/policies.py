@@ -25,7 +25,6 @@ from pluginhub.exceptions import (
     RetryLater,
     Stop,
     mark,
-    problem_of,
 )
 from pluginhub.expressions import Expression
 from pluginhub.pipelines import Spanned
@@ -112,8 +111,7 @@ class _Guarded(Node):
             # What a deadline or a cancellation ended stays ended, whatever a plugin made of it.
             if self._policy.on_failure == "fail" or _is_late(run) or _cancellations() > before:
                 raise
-            if run.trace is not None:
-                tracing.note(run, answered=problem_of(error))
+            tracing.note_answered(run, error)
             return await self._instead(value, run, driver)
 
     async def _instead(self, value: Any, run: Run, driver: Driver) -> Any:

@@ -18,7 +18,7 @@ from pluginhub.exceptions import Stop, mark, place_of, problem_of
 from pluginhub.masking import MASK, Secrets, size_of, told
 from pluginhub.types import Json
 
-__all__ = ["LARGEST", "LONGEST", "MASK", "MOST", "Span", "Trace", "attach", "note", "span", "trace_of"]
+__all__ = ["LARGEST", "LONGEST", "MASK", "MOST", "Span", "Trace", "attach", "note", "note_answered", "span", "trace_of"]
 
 LONGEST = 10_000
 """How many characters are kept of one value."""
@@ -157,6 +157,12 @@ def span(run: Run, kind: str, name: str, value: Any) -> Iterator[_Ending]:
         raise
     finally:
         _open.reset(token)
+
+
+def note_answered(run: Run, error: BaseException) -> None:
+    """Note why the target of the call that is going on failed, where a policy has another answer."""
+    if run.trace is not None and (span := _open_in(run.trace)) is not None and span.is_kept:
+        span.answered = _problem(run.trace, error)
 
 
 def _problem(trace: Trace, error: BaseException) -> dict[str, Any]:
