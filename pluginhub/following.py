@@ -27,10 +27,14 @@ def ring(channel: str, message: str = "") -> bool:
 
 
 class Hints:
-    """A thread's ear for hints on `HEADS`. Lives as long as the thread; without Redis it is a timer."""
+    """A thread's ear for hints on `HEADS`, and on `own`, a channel to wake this thread alone.
 
-    def __init__(self, stopping: threading.Event) -> None:
+    Lives as long as the thread; without Redis it is a timer.
+    """
+
+    def __init__(self, stopping: threading.Event, own: str = "") -> None:
         self._stopping = stopping
+        self._channels = [HEADS, own] if own else [HEADS]
         self._pubsub: Any = None
         self._not_before = 0.0
 
@@ -39,6 +43,8 @@ class Hints:
         pubsub = self._listening()
         if pubsub is None:
             self._stopping.wait(seconds)
+            return False
+        if self._stopping.is_set():  # before we could hear that
             return False
         until = time.monotonic() + seconds
         try:
@@ -62,7 +68,7 @@ class Hints:
             self._not_before = time.monotonic() + RETRY_SECONDS
             try:
                 pubsub = valkey.client().pubsub()  # type: ignore[no-untyped-call]
-                pubsub.subscribe(HEADS)
+                pubsub.subscribe(*self._channels)
                 self._pubsub = pubsub
             except (valkey.Unreachable, OSError):
                 log.info("Redis does not answer: changes are followed by the number alone")

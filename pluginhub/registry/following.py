@@ -15,7 +15,7 @@ from pluginhub import crossing, loading, providers, replacing, tenancy
 from pluginhub.background import Background
 from pluginhub.conf import settings
 from pluginhub.fleet.models import Generation, Head
-from pluginhub.following import Hints
+from pluginhub.following import Hints, ring
 from pluginhub.presence import Problem, presence
 from pluginhub.registry.kept import Kept
 from pluginhub.runtimes import Runtime
@@ -135,6 +135,7 @@ class Registry(Kept):
         follower, self._follower = self._follower, None
         if follower is not None:
             self._stop.set()
+            ring(_own_channel())  # it may be listening for as long as POLL_SECONDS
             follower.join(timeout=5)
             self._stop = threading.Event()
         self._background.join(5)
@@ -224,7 +225,7 @@ class Registry(Kept):
 
     def _run(self) -> None:
         stop = self._stop
-        hints = Hints(stop)
+        hints = Hints(stop, _own_channel())
         while not stop.is_set():
             try:
                 self.look()
@@ -240,6 +241,10 @@ class Registry(Kept):
         except Exception:
             log.debug("This process could not leave the fleet", exc_info=True)
         connections.close_all()
+
+
+def _own_channel() -> str:
+    return f"pluginhub:process:{presence.id}"
 
 
 def _waits(problem: Problem | None, revision: int, generation: int) -> bool:
