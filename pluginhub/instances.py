@@ -22,6 +22,7 @@ from pluginhub.handoffs import Turnstile, has_state
 from pluginhub.injection import Suppliers
 from pluginhub.lifecycles import Limits
 from pluginhub.plugins import CompositePlugin, Plugin
+from pluginhub.presence import presence
 from pluginhub.providers import TenantServices
 from pluginhub.types import Tenant
 
@@ -204,12 +205,20 @@ class Instances:
             if kept is not None and not self._ended:
                 self._actives[name] = kept
                 if kept is active:
+                    self._count_lost(name, active)
                     return active
                 kept.holders += 1
         active.let_go()
         if kept is None or self._ended:
             raise NotReady(f"{name!r} came up after its time.", hint="Call it again.")
         return kept
+
+    def _count_lost(self, name: str, active: Active) -> None:
+        """Count what comes up with state that nobody takes over: a newer runtime serves already, with another one."""
+        newer = self._successor
+        if active.turnstile is not None and newer is not None and newer._actives.get(name) is not active:
+            presence.lost += 1
+            log.warning("%s of tenant %s came up behind its successor: its state is lost", name, self.tenant)
 
     def _same(self, name: str, active: Active) -> Active | None:
         """Return the instance that should serve under a name; where the successor has the same, it holds it, too."""

@@ -16,7 +16,8 @@ from django.http import HttpRequest, HttpResponse
 from pluginhub import Context, Plugin, execution, handoffs, job, tenancy
 from pluginhub.configuration import InterceptorSpec, RegistrationSpec
 from pluginhub.middleware import visits
-from pluginhub.registry import registry
+from pluginhub.presence import presence
+from pluginhub.registry import lease, registry
 from pluginhub.types import Tenant
 from tests.integration.hub import publish
 from tests.integration.passing import PLUGINS, aask, ask
@@ -48,15 +49,27 @@ class TestState:
     def test_no_increment_is_lost_when_it_is_replaced_under_load(self, in_acme: Tenant, plugin: str) -> None:
         replace(plugin, 0)
         stop = threading.Event()
+        stop.set()
+        assert keep_asking(in_acme, stop, plugin, least=1) == 1  # it is up when it is first replaced
+        stop.clear()
         with ThreadPoolExecutor(4) as pool:
             asking = [pool.submit(keep_asking, in_acme, stop, plugin) for _ in range(4)]
             for number in range(8):
                 time.sleep(0.02)
                 replace(plugin, number + 1)
             stop.set()
-            asked = sum(each.result() for each in asking)
+            asked = 1 + sum(each.result() for each in asking)
         assert execution.run("it") == asked
         assert asked > 20
+
+    def test_what_comes_up_behind_its_successor_is_counted_as_lost(self, in_acme: Tenant) -> None:
+        replace("counter", 0)
+        with lease(in_acme) as older:
+            replace("counter", 1)
+            assert registry.runtimes() != [older]
+            before = presence.lost
+            older.instances.get("it")
+            assert presence.lost == before + 1
 
     def test_what_the_view_runs_does_not_wait_for_the_request(self, in_acme: Tenant, settings: Any) -> None:
         settings.PLUGINHUB = {**settings.PLUGINHUB, "HANDOFF_SECONDS": 30}
@@ -147,7 +160,7 @@ def replace(plugin: str, number: int) -> None:
     registry.refresh(tenancy.current())
 
 
-def keep_asking(tenant: Tenant, stop: threading.Event, plugin: str) -> int:
+def keep_asking(tenant: Tenant, stop: threading.Event, plugin: str, *, least: int = 0) -> int:
     asked = 0
 
     async def aview(request: HttpRequest) -> HttpResponse:
@@ -158,7 +171,7 @@ def keep_asking(tenant: Tenant, stop: threading.Event, plugin: str) -> int:
         time.sleep(0.002)
         return HttpResponse()
 
-    while not stop.is_set():
+    while asked < least or not stop.is_set():
         if plugin == "asynccounter":
             asyncio.run(aask(aview, tenant))
         else:
