@@ -14,7 +14,7 @@ from pluginhub.exceptions import DeadlineExceeded, place_of
 from pluginhub.policies import Policy
 from tests.unit.engine import Execute, in_both_colours
 
-SECONDS = 0.2
+SECONDS = 0.15
 """Of the runs here: enough for all that is quick."""
 
 
