@@ -63,7 +63,9 @@ def test_rows_say_what_they_are(in_acme: Tenant) -> None:
 def test_the_newest_numbers_are_one_query(acme: Tenant, globex: Tenant) -> None:
     for number in (1, 2, 3):
         tenancy.gate(PUBLIC, Generation.objects.create, number=number, digest="")
-    tenancy.gate(PUBLIC, Head.objects.bulk_create, [Head(schema="acme", revision=3), Head(schema="globex", revision=5, resets=2)])
+    tenancy.gate(
+        PUBLIC, Head.objects.bulk_create, [Head(schema="acme", revision=3), Head(schema="globex", revision=5, resets=2)]
+    )
     with tenancy.visit(PUBLIC):
         assert numbers(acme) == {"": (3, 0), "acme": (3, 0)}
         with CaptureQueriesContext(connection) as queries:
