@@ -10,15 +10,16 @@ from functools import partial
 from pluginhub import compositions
 from pluginhub.breakers import broken
 from pluginhub.caching import Terms, kept
-from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, StepSpec
+from pluginhub.configuration import ChainSpec, CompositionSpec, Configuration, RegistrationSpec, StepSpec, used_in_order
 from pluginhub.drivers import Node, colour_of
 from pluginhub.exceptions import HookError, NotReady, UnknownTarget
 from pluginhub.flights import Flights
 from pluginhub.handoffs import Turnstile
 from pluginhub.instances import Active, Instances, handlers_of
 from pluginhub.interceptors import around_calls
+from pluginhub.leaves import Leaf
 from pluginhub.offers import Offers
-from pluginhub.pipelines import absent, series, timed
+from pluginhub.pipelines import absent, series
 from pluginhub.plugins import hook_of, jobs_of
 from pluginhub.policies import Policy, guard
 from pluginhub.resets import Resets
@@ -116,7 +117,7 @@ class Links:
         if function is None:
             raise NotReady(f"The plugin of {registration!r} does not handle {handler!r}.", hint="Check its activate.")
         spec = self.configuration.registrations[registration]
-        node = broken(timed(function, active.services), active.breaker(spec), registration, spec.plugin)
+        node = broken(Leaf(function, active.services), active.breaker(spec), registration, spec.plugin)
         node = around_calls(name, self.wrappers.around("job", name), node)
         return Way(node, self._turnstiles({registration, *self._around_jobs(name)}))
 
@@ -167,10 +168,7 @@ class Links:
                 continue
             seen.add(name)
             spec = self.configuration.spec(name)
-            if isinstance(spec, ChainSpec):
-                waiting += [each for step in spec.steps for each in (step.target, step.fallback) if each]
-            elif isinstance(spec, CompositionSpec):
-                waiting += [member.target for member in spec.members]
+            waiting += used_in_order(spec)
             if plugin_of(spec):
                 needed.add(name)
             needed |= {binding.registration for binding in calls if name in binding.targets}
@@ -312,9 +310,7 @@ class Links:
 
     def _around_jobs(self, name: str) -> set[str]:
         """Return the registrations whose interceptors wrap a job."""
-        bindings = self.wrappers.bindings("job")
-        bound = {each.registration for each in bindings if not each.targets or name in each.targets}
-        return bound | set(self.offers.adding_middleware())
+        return self.wrappers.bound_to_jobs([name]) | set(self.offers.adding_middleware())
 
     def _turnstiles(self, names: Iterable[str]) -> tuple[Turnstile, ...]:
         actives: Mapping[str, Active] = self.instances.actives()

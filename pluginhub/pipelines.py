@@ -19,7 +19,7 @@ from pluginhub.exceptions import HookError, InvalidInput, NotReady, Stop, mark, 
 from pluginhub.leaves import Leaf, Leaves
 from pluginhub.plugins import Plugin, hook_of
 
-__all__ = ["Call", "Series", "Spanned", "absent", "checked", "errors_of", "leaf", "series", "timed", "traced"]
+__all__ = ["Call", "Series", "Spanned", "absent", "checked", "errors_of", "leaf", "series", "traced"]
 
 
 class Call(Node):
@@ -52,12 +52,7 @@ def leaf(plugin: Plugin, services: Services | None = None) -> Node:
     kind = type(plugin).__name__
     if process is None:
         raise HookError(f"{kind} has no process hook.", hint="Define process(self, value, context) to run it.")
-    return timed(checked(process, plugin), services or Services(name=kind, plugin=kind))
-
-
-def timed(function: Callable[..., Any], services: Services) -> Node:
-    """Link a plugin's function `(value, context)`: timed, with its errors counted and marked."""
-    return Leaf(function, services)
+    return Leaf(checked(process, plugin), services or Services(name=kind, plugin=kind))
 
 
 class Series(Node):

@@ -127,7 +127,5 @@ class Runtime:
 
     def binding(self, targets: Iterable[str], *, requests: bool) -> set[str]:
         """Return the registrations that wrap jobs of targets, and requests where these are wrapped already."""
-        names = set(targets)
-        bindings = self.wrappers.bindings
-        found = {each.registration for each in bindings("job") if not each.targets or names & set(each.targets)}
-        return found | ({each.registration for each in bindings("request")} if requests else set())
+        wrapping = {each.registration for each in self.wrappers.bindings("request")} if requests else set()
+        return self.wrappers.bound_to_jobs(targets) | wrapping

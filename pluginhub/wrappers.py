@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -59,6 +60,11 @@ class Wrappers:
             if target in binding.targets or (outside and not binding.targets)
         ]
         return found + ([each for each, _ in self._from_plugins().get(scope, [])] if outside else [])
+
+    def bound_to_jobs(self, targets: Iterable[str]) -> set[str]:
+        """Name the registrations whose interceptors are bound to jobs of any of some targets."""
+        names = set(targets)
+        return {each.registration for each in self.bindings("job") if not each.targets or names & set(each.targets)}
 
     def request_layers(self) -> tuple[RequestLayer, ...]:
         """Return the interceptors of HTTP requests, outermost first; may activate. One that fails says why."""

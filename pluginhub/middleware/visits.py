@@ -74,9 +74,7 @@ def begin(tenant: Tenant, request: HttpRequest) -> Visit | None:
         visit = None
         try:
             layers = choosing.chosen(choosing.layers(runtime), request) if choosing.concerned(runtime, request) else []
-            turnstiles = _turnstiles(layers)
-            closed = handoffs.enter(turnstiles)
-            visit = Visit(runtime, layers, turnstiles) if layers and closed is None else None
+            visit, closed = _entered(runtime, layers)
         finally:
             if visit is None:
                 runtime.release()
@@ -95,9 +93,7 @@ async def abegin(tenant: Tenant, request: HttpRequest) -> Visit | None:
         try:
             is_concerned = choosing.concerned(runtime, request)
             layers = choosing.chosen(await choosing.alayers(runtime), request) if is_concerned else []
-            turnstiles = _turnstiles(layers)
-            closed = handoffs.enter(turnstiles)
-            visit = Visit(runtime, layers, turnstiles) if layers and closed is None else None
+            visit, closed = _entered(runtime, layers)
         finally:
             if visit is None:
                 runtime.release()
@@ -113,8 +109,11 @@ def _is_bare(tenant: Tenant) -> bool:
     return runtime is not None and not runtime.wrappers.wraps_requests
 
 
-def _turnstiles(layers: Sequence[RequestLayer]) -> tuple[Turnstile, ...]:
-    return tuple({layer.turnstile: None for layer in layers if layer.turnstile is not None}) if layers else ()
+def _entered(runtime: Runtime, layers: Sequence[RequestLayer]) -> tuple[Visit | None, Turnstile | None]:
+    """Enter the turnstiles of layers: return the visit, if there are layers, and what to wait for, if one is closed."""
+    turnstiles = tuple({layer.turnstile: None for layer in layers if layer.turnstile is not None})
+    closed = handoffs.enter(turnstiles)
+    return Visit(runtime, layers, turnstiles) if layers and closed is None else None, closed
 
 
 def _part(runtime: Runtime, turnstiles: Sequence[Turnstile]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pluginhub.context import Run
 from pluginhub.drivers import AsyncDriver, Colour, Driver, Node
 from pluginhub.exceptions import DeadlineExceeded, Stop
+from pluginhub.leaves import late
 from pluginhub.pipelines import Spanned, series
 
 __all__ = ["HOWS", "NOBODY", "Fit", "Several", "link"]
@@ -69,7 +70,7 @@ class _One(Spanned):
 
     def late(self, run: Run) -> DeadlineExceeded:
         """Return the error of a deadline that passed while this target was asked."""
-        error = DeadlineExceeded("The run's deadline passed.", hint="Allow more time, or make the target faster.")
+        error = late()
         self.blame(error, run)
         return error
 
